@@ -1,0 +1,25 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def shared_folder() -> Path | None:
+    """The folder of official weights and WIDER FACE pictures, which cannot be part of this project, if it is here."""
+    path = Path(os.environ.get("SCRFDKIT_SHARED", ROOT.parent / "shared"))
+    return path if path.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Skips the test where the folder is absent."""
+    path = shared_folder()
+    if path is None:
+        pytest.skip("needs official weights and WIDER FACE pictures: set SCRFDKIT_SHARED to their folder")
+    return path
