@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["ZOO", "Detections", "Detector", "ModelSpec", "ScrfdError", "__version__"]
 
-_HOMES = {"Detector": "detector", "Detections": "types", "ModelSpec": "spec", "ScrfdError": "errors", "ZOO": "zoo"}
+_HOMES = {
+    "Detector": "detector",
+    "Detections": "types",
+    "ModelSpec": "spec",
+    "ScrfdError": "errors",
+    "ZOO": "zoo",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -32,3 +32,7 @@ class MissingExtraError(ScrfdError):
 
     def __init__(self, feature: str, extra: str, package: str) -> None:
         super().__init__(f"{feature} needs the package {package}: pip install 'scrfdkit[{extra}]'")
+
+
+class OptionError(ScrfdError):
+    """An option with a value that means nothing: the message names the option."""

@@ -58,7 +58,9 @@ def _residual(
     return Backbone("bottleneck" if bottleneck else "basic", (base // 2, base // 2, base), blocks, widths)
 
 
-def _head(depth: int, channels: int, groups: int = 0, *, dw: bool = False, scale: bool = True, kps: bool = False) -> Head:
+def _head(
+    depth: int, channels: int, groups: int = 0, *, dw: bool = False, scale: bool = True, kps: bool = False
+) -> Head:
     """Group norm goes with one shared tower, batch norm with one a level, in every official configuration."""
     return Head(
         depth=depth,
@@ -90,7 +92,9 @@ _ROWS = (
         (
             _pth("SCRFD_500M.pth"),
             OfficialFile(
-                "scrfd_500m.onnx", OFFICIAL_PAGE, "372ec832de65e8de9830894800bf2fd6a4807561e4188c9604480d158614447e"
+                "scrfd_500m.onnx",
+                OFFICIAL_PAGE,
+                "372ec832de65e8de9830894800bf2fd6a4807561e4188c9604480d158614447e",
             ),
         ),
     ),
@@ -102,7 +106,9 @@ _ROWS = (
         (
             _pth("SCRFD_500M_KPS.pth"),
             OfficialFile(
-                "scrfd_500m_kps.onnx", OFFICIAL_PAGE, "a3562ef62592bf387f6ef19151282ac127518e51c77696e62e0661bee95ba1ad"
+                "scrfd_500m_kps.onnx",
+                OFFICIAL_PAGE,
+                "a3562ef62592bf387f6ef19151282ac127518e51c77696e62e0661bee95ba1ad",
             ),
             OfficialFile(
                 "det_500m.onnx",
@@ -119,7 +125,9 @@ _ROWS = (
         (
             _pth("SCRFD_1G.pth"),
             OfficialFile(
-                "scrfd_1g.onnx", OFFICIAL_PAGE, "fed8414314326bb875e2a8a19da9a75e1ca604980dda195c61f7308115108795"
+                "scrfd_1g.onnx",
+                OFFICIAL_PAGE,
+                "fed8414314326bb875e2a8a19da9a75e1ca604980dda195c61f7308115108795",
             ),
         ),
     ),
@@ -137,7 +145,9 @@ _ROWS = (
         (
             _pth("SCRFD_2.5G.pth"),
             OfficialFile(
-                "scrfd_2.5g.onnx", OFFICIAL_PAGE, "c5ace6e90b683f74a7736e917fed766308809145f1fe73e829700da7462b10e8"
+                "scrfd_2.5g.onnx",
+                OFFICIAL_PAGE,
+                "c5ace6e90b683f74a7736e917fed766308809145f1fe73e829700da7462b10e8",
             ),
         ),
     ),
@@ -149,7 +159,9 @@ _ROWS = (
         (
             _pth("SCRFD_2.5G_KPS.pth"),
             OfficialFile(
-                "scrfd_2.5g_kps.onnx", OFFICIAL_PAGE, "81a65738b3829e5265fe2636cdee7781dbb8db75ff14b88f3a0a9121eb0ecd68"
+                "scrfd_2.5g_kps.onnx",
+                OFFICIAL_PAGE,
+                "81a65738b3829e5265fe2636cdee7781dbb8db75ff14b88f3a0a9121eb0ecd68",
             ),
             OfficialFile("det_2.5g.onnx", _PACKS + "buffalo_m.zip"),
         ),

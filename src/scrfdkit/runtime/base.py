@@ -1,0 +1,32 @@
+"""What every runtime is: something that runs a blob. All that comes before and after is the same for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from scrfdkit.types import Floats
+
+
+class Runtime(Protocol):
+    """A loaded network. `run` may be called by several threads at once.
+
+    device: what really runs, "cpu" or "cuda". input_size: (width, height) if the network takes no other, else None.
+    batch_size: pictures a run if it takes no other number, else None. metadata: what the file says of itself;
+    "spec" is the JSON of a ModelSpec where there is one.
+    """
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def input_size(self) -> tuple[int, int] | None: ...
+    @property
+    def batch_size(self) -> int | None: ...
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+
+    def run(self, blob: Floats) -> list[NDArray[Any]]:
+        """blob: (B, 3, H, W) float32, normalised RGB. Returns the head's tensors, in any order."""
+        ...
