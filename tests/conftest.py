@@ -23,3 +23,9 @@ def shared() -> Path:
     if path is None:
         pytest.skip("needs official weights and WIDER FACE pictures: set SCRFDKIT_SHARED to their folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    """The photographs that ship with the project: astronaut.jpg (one face) and solvay_1927.jpg (29 faces)."""
+    return ROOT / "examples"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
@@ -25,10 +26,7 @@ MAX_PIXELS = 178_956_970
 """Largest picture read by default, in pixels: the size at which Pillow itself refuses (537 MB once decoded)."""
 
 # Pillow knows formats that run other programs (EPS) or are no pictures; only these are tried.
-_FORMATS = (
-    *("PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG", "MPO"),
-    *("JPEG2000", "PPM", "TGA", "ICO"),
-)
+_FORMATS = ("PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG", "JPEG2000", "PPM", "TGA", "ICO")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _EXIF_ORIENTATION = 0x0112
 
@@ -151,10 +149,13 @@ def _from_jpeg(data: bytes, label: str, max_pixels: int, target: int | None) -> 
     try:
         pixels = simplejpeg.decode_jpeg(data, "BGR", **scale)
     except ValueError as error:
-        # libjpeg warns of harmless oddities too, stray bytes for one; only missing data makes a picture useless.
         if "premature end" in str(error).lower() or b"\xff\xd9" not in data:
             raise ImageError(f"{label}: the JPEG is truncated ({len(data):,} bytes)") from None
-        pixels = simplejpeg.decode_jpeg(data, "BGR", strict=False, **scale)
+        # What else libjpeg-turbo objects to may be harmless, stray bytes for one; OpenCV is more patient.
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if pixels is None:
+            raise
     return _upright(pixels, width, height, _jpeg_orientation(data), label)
 
 
@@ -183,8 +184,9 @@ def _orientation(block: bytes | Pillow.Exif) -> int:
 def _from_other(data: bytes, label: str, max_pixels: int) -> Picture:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         _enable_heif(label)
+    Pillow.init()  # with a list of formats, `open` knows only the plug-ins that are loaded already
     try:
-        image = Pillow.open(io.BytesIO(data), formats=_FORMATS)
+        image = Pillow.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Pillow.OPEN])
     except UnidentifiedImageError:
         raise ImageError(
             f"{label}: is not a picture in a known format (it starts with {data[:8]!r})"
