@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from scrfdkit.errors import OptionError
+from scrfdkit.options import Options
+
+
+@pytest.mark.parametrize(
+    ("value", "sizes"),
+    [
+        ("auto", ("auto",)),
+        ("original", ("original",)),
+        (1280, (1280,)),
+        ((640, 480), ((640, 480),)),
+        ([640, 128], (640, 128)),
+        ([(640, 640), (128, 128)], ((640, 640), (128, 128))),
+        ([(640, 640), "auto"], ((640, 640), "auto")),
+    ],
+)
+def test_sizes(value: object, sizes: tuple[object, ...]) -> None:
+    options = Options(input_size=value)
+    assert options.sizes == sizes
+    assert options.override(score_threshold=0.3).sizes == sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("score_threshold", 1.5),
+        ("score_threshold", math.nan),
+        ("score_threshold", "0.5"),
+        ("score_threshold", True),
+        ("nms_threshold", -0.1),
+        ("input_size", "vga"),
+        ("input_size", (640, 481)),
+        ("input_size", (640, 0)),
+        ("input_size", (640,)),
+        ("input_size", []),
+        ("input_size", 0),
+        ("input_size", 10**6),
+        ("max_faces", -1),
+        ("max_faces", 1.0),
+        ("rank", "score"),
+        ("tile", 10),
+        ("tile_overlap", 0.95),
+        ("rotate", 45),
+        ("batch_size", 0),
+        ("max_pixels", 0),
+    ],
+)
+def test_bad_values_name_their_option(name: str, value: object) -> None:
+    with pytest.raises(OptionError, match=name):
+        Options(**{name: value})
+
+
+def test_unknown_option() -> None:
+    with pytest.raises(OptionError, match="threshold"):
+        Options().override(threshold=0.3)
