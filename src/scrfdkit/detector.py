@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scrfdkit import decode, image, letterbox, weights
+from scrfdkit import image, steps, weights, zoo
 from scrfdkit.errors import DeviceError, ModelError, OptionError
 from scrfdkit.image import Picture, Source
-from scrfdkit.layout import Layout, identify, levels_of
+from scrfdkit.layout import Layout, identify
 from scrfdkit.options import Options
 from scrfdkit.runtime.base import Runtime
 from scrfdkit.spec import Input, ModelSpec
 from scrfdkit.types import Detections
-from scrfdkit.views import View, decoding_target, restore, views
+from scrfdkit.views import decoding_target
 
 DEVICES = ("auto", "cpu", "cuda")
 RUNTIMES = ("onnxruntime", "pytorch")
@@ -37,7 +36,7 @@ class Detector:
         self.path = path
         self.layout = _probe(runtime, path)
         spec = runtime.metadata.get("spec")
-        self._input = ModelSpec.from_json(spec).input if spec else Input()
+        self.input = ModelSpec.from_json(spec).input if spec else Input()
         self._check_size(self.options)
 
     @classmethod
@@ -107,42 +106,23 @@ class Detector:
         """
         chosen = self.options.override(**options)
         self._check_size(chosen)
-        target = decoding_target(chosen, self.runtime.input_size)
-        loaded = [image.load(p, max_pixels=chosen.max_pixels, target=target) for p in pictures]
-        jobs = [(i, v) for i, p in enumerate(loaded) for v in views(p, chosen, self.runtime.input_size)]
-        found: list[list[tuple[int, Detections]]] = [[] for _ in loaded]
-        for (index, view), faces in zip(jobs, self._run([v for _, v in jobs], chosen), strict=True):
-            found[index].append((view.turn, restore(faces, view)))
-        return [_merge(parts, picture, chosen) for parts, picture in zip(found, loaded, strict=True)]
+        loaded = self.load(pictures, chosen)
+        candidates = []
+        for batch in self.plan(loaded, chosen):
+            blob = steps.preprocess(batch, self.input, self.runtime.batch_size)
+            candidates += steps.postprocess(self.runtime.run(blob), self.layout, batch, chosen)
+        return steps.merge(candidates, loaded, chosen)
 
-    def _run(self, inputs: list[View], options: Options) -> list[Detections]:
-        """Every view through the network, grouped by canvas; candidates in canvas pixels, in the order given."""
-        results: dict[int, Detections] = {}
-        by_canvas: dict[tuple[int, int], list[int]] = {}
-        for index, view in enumerate(inputs):
-            by_canvas.setdefault(view.placement.canvas, []).append(index)
-        for canvas, group in by_canvas.items():
-            for chunk in _chunks(group, self._batch_size(options)):
-                found = self._run_batch([inputs[i] for i in chunk], canvas, options)
-                results.update(zip(chunk, found, strict=True))
-        return [results[i] for i in range(len(inputs))]
+    def load(self, sources: Sequence[Source], options: Options) -> list[Picture]:
+        """Decodes pictures, JPEGs no larger than these options need. Raises ImageError."""
+        target = decoding_target(options, self.runtime.input_size)
+        return [image.load(source, max_pixels=options.max_pixels, target=target) for source in sources]
 
-    def _run_batch(self, batch: list[View], canvas: tuple[int, int], options: Options) -> list[Detections]:
-        blob = letterbox.blank(self.runtime.batch_size or len(batch), canvas)
-        for slot, view in zip(blob, batch, strict=False):
-            letterbox.draw(view.pixels, view.placement, slot, self._input)
-        blob[len(batch) :] = 0  # a network of fixed batch size gets blank pictures for the rest
-        outputs = self.runtime.run(blob)
-        layout = self.layout
-        return [
-            decode.decode(levels_of(outputs, layout, canvas, i), options.score_threshold, logits=layout.logits)
-            for i in range(len(batch))
-        ]
-
-    def _batch_size(self, options: Options) -> int:
-        if not self.layout.batched:
-            return 1
-        return self.runtime.batch_size or options.batch_size
+    def plan(self, pictures: Sequence[Picture], options: Options) -> Iterator[steps.Batch]:
+        """The runs of the network that these pictures take."""
+        one_by_one = not self.layout.batched
+        batch_size = 1 if one_by_one else self.runtime.batch_size or options.batch_size
+        return steps.plan(pictures, options, self.runtime.input_size, batch_size)
 
     def _check_size(self, options: Options) -> None:
         fixed = self.runtime.input_size
@@ -178,9 +158,10 @@ def _resolve(model: str | Path | None, runtime: str | None) -> Path:
             raise ModelError(f"{path}: there is no such file")
         return path
     try:
-        return weights.find(str(model), suffixes)
+        name = zoo.find(str(model)).name
     except ValueError as error:
-        raise ModelError(str(error)) from None
+        raise ModelError(f"{error}; nor is there a file of that name") from None
+    return weights.find(name, suffixes)
 
 
 def _load(path: Path, runtime: str | None, device: str, threads: int | None) -> Runtime:
@@ -193,20 +174,3 @@ def _load(path: Path, runtime: str | None, device: str, threads: int | None) -> 
     from scrfdkit.runtime.ort import OrtRuntime
 
     return OrtRuntime.open(path, device=device, threads=threads)
-
-
-def _merge(parts: list[tuple[int, Detections]], picture: Picture, options: Options) -> Detections:
-    """Candidates of all views of a picture to its faces: one suppression, then the ranking."""
-    turns = dict.fromkeys(turn for turn, _ in parts)
-    merged = [
-        decode.suppress(Detections.concatenate([d for t, d in parts if t == turn]), options.nms_threshold)
-        for turn in turns
-    ]
-    best = max(merged, key=lambda faces: float(faces.scores.sum()))
-    return decode.keep_best(best, options.max_faces, options.rank, picture.width, picture.height)
-
-
-def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, size)):
-        yield chunk

@@ -112,3 +112,12 @@ def _size(value: Any) -> Size:
     raise OptionError(
         f"input_size: {value!r} is not 'auto', 'original', a long side, (width, height) or a list of these"
     )
+
+
+def parse_size(text: str) -> Size:
+    """A size as a flag gives it: "auto", "original", "640" or "640x480" (width x height). Raises OptionError."""
+    parts = text.lower().split("x")
+    if all(part.isdecimal() for part in parts):
+        numbers = [int(part) for part in parts]
+        return _size(numbers[0] if len(numbers) == 1 else tuple(numbers))
+    return _size(text)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from scrfdkit.errors import OptionError
-from scrfdkit.options import Options
+from scrfdkit.options import Options, parse_size
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,17 @@ def test_bad_values_name_their_option(name: str, value: object) -> None:
 def test_unknown_option() -> None:
     with pytest.raises(OptionError, match="threshold"):
         Options().override(threshold=0.3)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("auto", "auto"), ("original", "original"), ("1280", 1280), ("640x480", (640, 480)), ("640X480", (640, 480))],
+)
+def test_sizes_from_flags(text: str, size: object) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "x", "640x", "640x480x3", "-640", "640.5", "0", "640x481", "huge"])
+def test_bad_sizes_from_flags(text: str) -> None:
+    with pytest.raises(OptionError, match="input_size"):
+        parse_size(text)
