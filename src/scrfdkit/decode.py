@@ -102,8 +102,11 @@ def nms(boxes: Floats, scores: Floats, threshold: float, *, offset: float = 1.0)
         across = np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest]) + offset
         down = np.minimum(bottom[best], bottom[rest]) - np.maximum(top[best], top[rest]) + offset
         shared = np.maximum(0, across) * np.maximum(0, down)
-        # Compared without a division, so that empty boxes (0 / 0) need no case of their own.
-        rest = rest[shared <= threshold * (areas[best] + areas[rest] - shared)]
+        # Divided, not multiplied out, so that pairs on the very edge fall as they do in the reference. Two boxes
+        # without area give 0 / 0, which is no overlap.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            overlap = shared / (areas[best] + areas[rest] - shared)
+        rest = rest[~(overlap > threshold)]
     return order[kept]
 
 

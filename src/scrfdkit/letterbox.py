@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -79,4 +79,7 @@ def draw(image: Image, placement: Placement, blob: Floats, spec: Input, fill: fl
 
 def unplace(detections: Detections, placement: Placement) -> Detections:
     """Canvas pixels back to picture pixels."""
-    return detections.scale(1 / placement.scale[0], 1 / placement.scale[1])
+    # Divided, as the reference does, not multiplied by the inverse: a last bit can decide over a suppression.
+    scale = np.array(placement.scale, np.float32)
+    points = None if detections.keypoints is None else detections.keypoints / scale
+    return replace(detections, boxes=detections.boxes / np.tile(scale, 2), keypoints=points)
