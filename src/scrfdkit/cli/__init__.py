@@ -1,4 +1,4 @@
-"""The `scrfd` command: one small file a verb, fetched only when that verb runs."""
+"""The `scrfd` command: one small file a verb. These import only typer; a verb fetches the rest when it runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import typer
 
 from scrfdkit import __version__
+from scrfdkit.cli import bench, convert, detect, doctor, info, models
 from scrfdkit.errors import ScrfdError
 
 app = typer.Typer(
@@ -29,6 +30,10 @@ def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     pass
+
+
+for _verb in (detect, models, info, convert, bench, doctor):
+    app.command(_verb.__name__.rsplit(".", 1)[1])(_verb.command)
 
 
 def main() -> None:

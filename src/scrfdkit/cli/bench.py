@@ -114,7 +114,9 @@ def _print(record: dict[str, Any]) -> None:
         f"{Path(record['model']).name} on {record['device']} ({record['runtime']}), {record['threads']} thread(s),"
         f" batch {record['batch']}, {record['repeat']} runs; {host['cpu']}, {host['cores']} cores"
     )
-    table = Table(title=title, caption="milliseconds a picture: median (minimum, 95th percentile)", title_justify="left")
+    table = Table(
+        title=title, caption="milliseconds a picture: median (minimum, 95th percentile)", title_justify="left"
+    )
     table.add_column("input")
     for stage in record["rows"][0]["milliseconds"]:
         table.add_column(stage, justify="right")

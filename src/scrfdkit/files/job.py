@@ -1,0 +1,188 @@
+"""The work on one input: read it, find its faces, write its pictures, and give its records."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+
+from scrfdkit import draw, image
+from scrfdkit.errors import ImageError, ScrfdError
+from scrfdkit.files.atomic import make_folder, save
+from scrfdkit.files.inputs import Source
+from scrfdkit.files.names import Guard
+from scrfdkit.files.records import Record, failure_record, frame_record, picture_record
+from scrfdkit.image import Picture
+from scrfdkit.types import Detections, Image
+
+_QUALITY = {
+    ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 95],
+    ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95],
+    ".webp": [cv2.IMWRITE_WEBP_QUALITY, 95],
+    ".png": [cv2.IMWRITE_PNG_COMPRESSION, 3],
+}
+
+
+class FrameFaces(Protocol):
+    """What a video yields a frame: its number from 0, its time in seconds and its faces."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def time(self) -> float: ...
+    @property
+    def detections(self) -> Detections: ...
+
+
+class Process(Protocol):
+    """Runs `detect` over a video, and writes it to `output` frame by frame as `render` gives it."""
+
+    def __call__(
+        self,
+        source: str | Path | int,
+        detect: Callable[[Image], Detections],
+        *,
+        output: Path | None,
+        render: Callable[[Image, Detections], Image],
+        max_pixels: int,
+    ) -> Iterator[FrameFaces]: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """One input and where its pictures go, None for nowhere.
+
+    picture: the annotated or anonymised copy. crops: path without suffix, on which the names of the faces are built.
+    """
+
+    source: Source
+    picture: Path | None = None
+    crops: Path | None = None
+
+    def crop(self, face: int, frame: int | None = None) -> Path:
+        """Where one face goes: STEM_FACE.png, of a video STEM/FRAME_FACE.png."""
+        assert self.crops is not None
+        if frame is not None:
+            return self.crops / f"{frame:06d}_{face}.png"
+        return self.crops.with_name(f"{self.crops.name}_{face}.png")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done to every input.
+
+    detect: from a picture to its faces. target: long side that is enough for it, None for full resolution.
+    method: how faces are hidden; None draws their boxes instead.
+    process: runs a detector over a video. every: which frames it looks at, for the names of crops.
+    """
+
+    detect: Callable[[Picture], Detections]
+    process: Process
+    guard: Guard
+    target: int | None = None
+    max_pixels: int = image.MAX_PIXELS
+    method: draw.Method | None = None
+    every: int = 1
+
+    def picture(self, task: Task) -> Record:
+        """A still picture. Raises ScrfdError where an output cannot be written; all else becomes a failure record."""
+        source = task.source
+        if source.kind == "nothing":
+            return failure_record(source.file, source.problem)
+        try:
+            # Boxes are drawn, and faces cut out, at full resolution only.
+            target = self.target if task.picture is None and task.crops is None else None
+            loaded = _load(source, self.max_pixels, target)
+            found = self.detect(loaded)
+            drawn = None if task.picture is None else _encode(self.render(loaded.pixels, found), task.picture)
+            crops = [] if task.crops is None else _cut(loaded.pixels, found)
+        except Exception as error:
+            return failure_record(source.file, _explain(source, error))
+        if task.picture is not None and drawn is not None:
+            save(self.guard.check(task.picture, "--save-dir"), drawn)
+        self._save_crops(task, crops)
+        return picture_record(source.file, loaded.width, loaded.height, found)
+
+    def video(self, task: Task) -> Generator[Record, None, None]:
+        """The frames of a video or camera, and a failure record at the end if it broke off."""
+        source = task.source
+        frame = -self.every
+
+        def detect(pixels: Image) -> Detections:
+            nonlocal frame
+            frame += self.every
+            found = self.detect(image.load(pixels, max_pixels=self.max_pixels))
+            if task.crops is not None:
+                self._save_crops(task, _cut(pixels, found), frame)
+            return found
+
+        if task.picture is not None:
+            make_folder(task.picture.parent)
+            self.guard.check(task.picture, "--save-dir")
+        place = int(source.file) if source.kind == "camera" else place_of(source.file)
+        frames: Iterator[FrameFaces] | None = None
+        try:
+            frames = self.process(place, detect, output=task.picture, render=self.render, max_pixels=self.max_pixels)
+            for one in frames:
+                yield frame_record(source.file, one.index, one.time, one.detections)
+        except ScrfdError as error:
+            yield failure_record(source.file, _explain(source, error))
+        finally:
+            if frames is not None:
+                frames.close()  # type: ignore[attr-defined]  # a generator, which only closing stops in the middle
+
+    def render(self, pixels: Image, found: Detections) -> Image:
+        """The picture to save."""
+        if self.method is None:
+            return draw.annotate(pixels, found)
+        return draw.anonymize(pixels, found, self.method)
+
+    def _save_crops(self, task: Task, crops: list[bytes], frame: int | None = None) -> None:
+        for face, data in enumerate(crops):
+            save(self.guard.check(task.crop(face, frame), "--crops"), data)
+
+
+def place_of(file: str) -> str | Path:
+    """An address stays text; everything else is a file, whatever its name looks like."""
+    return file if "://" in file else Path(file)
+
+
+def _load(source: Source, max_pixels: int, target: int | None) -> Picture:
+    if source.kind != "stdin":
+        return image.load(Path(source.file), max_pixels=max_pixels, target=target)
+    if sys.stdin.isatty():
+        raise ImageError("-: standard input is the keyboard; send a picture into it: scrfd detect - < photo.jpg")
+    return image.load(sys.stdin.buffer.read(), max_pixels=max_pixels, target=target, name="standard input")
+
+
+def _encode(pixels: Image, path: Path) -> bytes:
+    suffix = path.suffix.lower()
+    try:
+        done, data = cv2.imencode(suffix, pixels, _QUALITY.get(suffix, []))
+    except cv2.error:
+        done = False
+    if not done:
+        height, width = pixels.shape[:2]
+        raise ImageError(f"{path}: a picture of {width}x{height} cannot be written as {suffix}")
+    return data.tobytes()
+
+
+def _cut(pixels: Image, found: Detections) -> list[bytes]:
+    """Every face as PNG: turned upright to 112 x 112 by five key points, else its box with a margin."""
+    crops = []
+    for i in range(len(found)):
+        points = None if found.keypoints is None else found.keypoints[i]
+        face = draw.crop(pixels, found.boxes[i]) if points is None or len(points) != 5 else draw.align(pixels, points)
+        crops.append(_encode(face, Path("face.png")))
+    return crops
+
+
+def _explain(source: Source, error: Exception) -> str:
+    if isinstance(error, ScrfdError):
+        return str(error)
+    reason = "not enough memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+    return f"{source.file}: {reason}"
