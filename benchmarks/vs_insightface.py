@@ -118,10 +118,17 @@ def main() -> None:
         for name, shape, size, aim in CASES:
             files = photographs(args.photos, shape, args.number)
             row = measure(path, files, size, args.threads, args.repeat)
-            row = {"model": path.name, "case": name, "aim": aim, "mean_kilobytes": sum(map(len, files)) // len(files) // 1000} | row
+            row = {
+                "model": path.name,
+                "case": name,
+                "aim": aim,
+                "mean_kilobytes": sum(map(len, files)) // len(files) // 1000,
+            } | row
             rows.append(row)
-            print(f"{row['model']:22} {name:30} {row['insightface_ms']:7.2f} ms {row['scrfdkit_ms']:7.2f} ms"
-                  f"  ratio {row['ratio']:.3f}" + (f" (aim {aim})" if aim else ""))
+            print(
+                f"{row['model']:22} {name:30} {row['insightface_ms']:7.2f} ms {row['scrfdkit_ms']:7.2f} ms"
+                f"  ratio {row['ratio']:.3f}" + (f" (aim {aim})" if aim else "")
+            )
     record = {
         "machine": machine() | {"insightface": package_version("insightface")},
         "threads": args.threads,

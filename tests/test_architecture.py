@@ -103,7 +103,9 @@ for words in (["--help"], ["detect", "--help"]):
 """
 
 
-@pytest.mark.parametrize("code", ["import scrfdkit", "import scrfdkit; dir(scrfdkit)", HELP], ids=["import", "dir", "help"])
+@pytest.mark.parametrize(
+    "code", ["import scrfdkit", "import scrfdkit; dir(scrfdkit)", HELP], ids=["import", "dir", "help"]
+)
 def test_light_start(code: str) -> None:
     assert not loaded_by(code) & {"torch", "onnxruntime", "cv2", "numpy", "av", "PIL"}
 

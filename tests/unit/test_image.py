@@ -71,7 +71,9 @@ def test_formats(kind: str) -> None:
 def test_heic() -> None:
     heif = pytest.importorskip("pillow_heif")
     heif.register_heif_opener()
-    assert close(image.load(encoded(np.tile(CORNERS, (4, 4, 1)), "HEIF", quality=95)).pixels, np.tile(CORNERS, (4, 4, 1)))
+    assert close(
+        image.load(encoded(np.tile(CORNERS, (4, 4, 1)), "HEIF", quality=95)).pixels, np.tile(CORNERS, (4, 4, 1))
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -122,7 +124,9 @@ def test_other_truncated_files_are_refused(kind: str, examples: Path) -> None:
         image.load(data[: len(data) // 2], name="cut")
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"not a picture at all", b"\x89PNG\r\n\x1a\n", b"<svg></svg>", b"\0" * 999])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"not a picture at all", b"\x89PNG\r\n\x1a\n", b"<svg></svg>", b"\0" * 999]
+)
 def test_rubbish_is_refused(data: bytes) -> None:
     with pytest.raises(ImageError, match="rubbish"):
         image.load(data, name="rubbish")

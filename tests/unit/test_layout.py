@@ -31,9 +31,7 @@ CASES = [(3, 2, 0), (3, 2, 5), (5, 1, 0), (5, 1, 5), (3, 2, 1), (3, 2, 2), (3, 1
 @pytest.mark.parametrize(("levels", "anchors", "points"), CASES)
 @pytest.mark.parametrize("form", ["rows", "unbatched", "maps"])
 @pytest.mark.parametrize("canvas", [(640, 640), (256, 256), (320, 192)])
-def test_any_form_and_any_order(
-    levels: int, anchors: int, points: int, form: str, canvas: tuple[int, int]
-) -> None:
+def test_any_form_and_any_order(levels: int, anchors: int, points: int, form: str, canvas: tuple[int, int]) -> None:
     maps = head(canvas, levels, anchors, points)
     widths = [1, 4] + ([2 * points] if points else [])
     flat = [m if form == "maps" else rows(m, w) for level in maps for m, w in zip(level, widths, strict=True)]

@@ -52,7 +52,9 @@ def test_sort_scale_shift_clip() -> None:
     assert clipped.boxes[:, 1::2].max() <= 20
 
 
-@pytest.mark.parametrize("some", [faces(3), faces(3, 0), faces(3, ids=True), faces(0)], ids=["kps", "none", "ids", "empty"])
+@pytest.mark.parametrize(
+    "some", [faces(3), faces(3, 0), faces(3, ids=True), faces(0)], ids=["kps", "none", "ids", "empty"]
+)
 def test_dict_round_trip(some: Detections) -> None:
     back = Detections.from_dict(some.to_dict(digits=6), num_keypoints=5)
     assert np.allclose(back.boxes, some.boxes, atol=1e-5)
