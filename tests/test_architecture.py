@@ -1,4 +1,4 @@
-"""The plan of docs/architecture.md, held by reading every import: downward only, heavy packages only where they belong."""
+"""The plan of docs/architecture.md, held by reading every import: downward only, heavy packages in their rooms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FLOORS = (
     ("types", "errors", "spec"),
     ("zoo", "image", "letterbox", "decode"),
     ("weights", "layout", "options"),
-    ("views", "model"),
+    ("views", "model", "data"),
     ("steps", "runtime"),
     ("detector", "draw"),
     ("video", "benchmark", "evaluate"),

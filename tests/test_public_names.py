@@ -34,7 +34,7 @@ def test_options() -> None:
         "tile_overlap": 0.25,
         "rotate": 0,
         "batch_size": 8,
-        "scaled_decoding": None,
+        "fast_decoding": None,
         "max_pixels": 178_956_970,
     }
 

@@ -46,11 +46,15 @@ def decode(levels: Sequence[Level], score_threshold: float, *, logits: bool = Fa
 
     logits: the scores still lack their sigmoid.
     """
-    return Detections.concatenate([_decode_level(level, score_threshold, logits) for level in levels])
+    edge = _logit(score_threshold) if logits else score_threshold
+    return Detections.concatenate([_decode_level(level, edge, logits) for level in levels])
 
 
-def _decode_level(level: Level, threshold: float, logits: bool) -> Detections:
-    keep = np.flatnonzero(level.scores >= (_logit(threshold) if logits else threshold))
+def _decode_level(level: Level, edge: float, logits: bool) -> Detections:
+    keep = np.flatnonzero(level.scores >= edge)
+    num_keypoints = 0 if level.offsets is None else level.offsets.shape[1] // 2
+    if not len(keep):
+        return Detections.empty(num_keypoints)
     scores = level.scores[keep].astype(np.float32, copy=False)
     if logits:
         scores = _sigmoid(scores)
@@ -62,7 +66,7 @@ def _decode_level(level: Level, threshold: float, logits: bool) -> Detections:
     points = None
     if level.offsets is not None:
         offsets = level.offsets[keep].astype(np.float32, copy=False)
-        points = middle[:, None] + offsets.reshape(len(keep), offsets.shape[1] // 2, 2) * np.float32(level.stride)
+        points = middle[:, None] + offsets.reshape(len(keep), num_keypoints, 2) * np.float32(level.stride)
     return Detections(boxes, scores, points)
 
 
@@ -80,9 +84,10 @@ def _sigmoid(x: Floats) -> Floats:
 
 def encode(boxes: Floats, middle: Floats, stride: int) -> Floats:
     """The inverse of the box part of `decode`: (N, 4) boxes and (N, 2) centres in pixels to distances in strides."""
-    return np.concatenate([middle - boxes[:, :2], boxes[:, 2:] - middle], axis=1) / np.float32(stride)
+    return np.asarray(np.concatenate([middle - boxes[:, :2], boxes[:, 2:] - middle], axis=1) / stride, np.float32)
 
 
+@np.errstate(divide="ignore", invalid="ignore")
 def nms(boxes: Floats, scores: Floats, threshold: float, *, offset: float = 1.0) -> NDArray[np.intp]:
     """Indices kept by greedy suppression, by falling score (equal scores in their order).
 
@@ -104,8 +109,7 @@ def nms(boxes: Floats, scores: Floats, threshold: float, *, offset: float = 1.0)
         shared = np.maximum(0, across) * np.maximum(0, down)
         # Divided, not multiplied out, so that pairs on the very edge fall as they do in the reference. Two boxes
         # without area give 0 / 0, which is no overlap.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            overlap = shared / (areas[best] + areas[rest] - shared)
+        overlap = shared / (areas[best] + areas[rest] - shared)
         rest = rest[~(overlap > threshold)]
     return order[kept]
 

@@ -38,14 +38,21 @@ Source: TypeAlias = "str | Path | bytes | bytearray | memoryview | NDArray[Any] 
 class Picture:
     """Decoded pixels and the size of the picture they stand for.
 
-    pixels: (h, w, 3) uint8 BGR, upright. width, height: size of the upright original; larger than the pixels'
-    own where the decoder scaled the picture down. name: for messages.
+    pixels: (h, w, 3) uint8 BGR, upright. width, height: size of the upright original. name: for messages.
+    reduction: side in pixels of the original of one pixel here, 1 unless the decoder scaled the picture down.
     """
 
     pixels: Image
     width: int
     height: int
     name: str
+    reduction: int = 1
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Width and height that the pixels stand for, in pixels of the original. Scaled-down rows and columns are
+        rounded up, so this can reach over the original's edge by a part of one."""
+        return self.pixels.shape[1] * self.reduction, self.pixels.shape[0] * self.reduction
 
 
 def load(
@@ -56,8 +63,9 @@ def load(
     source: path, file content, uint8 array ((H, W), (H, W, 1), BGR (H, W, 3) or BGRA (H, W, 4)), or Pillow image.
         Of an animation, the first frame. 16-bit pictures keep their upper 8 bits.
     max_pixels: larger pictures are refused by their header, before decoding.
-    target: a long side in pixels that is enough for the caller. A JPEG at least twice as large is then decoded
-        at 1/2, 1/4 or another n/8 of its size, never below `target`.
+    target: a long side in pixels that is enough for a caller who prefers speed to OpenCV's very pixels. A JPEG at
+        least twice as large is then decoded at 1/2, 1/4 or 1/8 of its size, never below `target`, and any JPEG with
+        the decoder's faster arithmetic.
     name: what error messages call the source.
 
     Raises ImageError, naming the source and the reason, for anything that cannot be read.
@@ -142,21 +150,29 @@ def _from_jpeg(data: bytes, label: str, max_pixels: int, target: int | None) -> 
     _check_size(width, height, label, max_pixels)
     if colours.upper() in ("CMYK", "YCCK"):
         return _from_other(data, label, max_pixels)
-    scale = {}
-    if target is not None and max(width, height) >= 2 * target:
-        wide = width >= height
-        scale = {"min_width": target if wide else 1, "min_height": 1 if wide else target, "min_factor": 2}
+    reduction = _reduction(max(width, height), target)
+    fast = target is not None
+    how = {"min_width": -(-width // reduction), "min_height": -(-height // reduction)}
     try:
-        pixels = simplejpeg.decode_jpeg(data, "BGR", **scale)
+        pixels = simplejpeg.decode_jpeg(data, "BGR", fastdct=fast, fastupsample=fast, **how)
     except ValueError as error:
         if "premature end" in str(error).lower() or b"\xff\xd9" not in data:
             raise ImageError(f"{label}: the JPEG is truncated ({len(data):,} bytes)") from None
         # What else libjpeg-turbo objects to may be harmless, stray bytes for one; OpenCV is more patient.
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        reduction = 1
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if pixels is None:
             raise
-    return _upright(pixels, width, height, _jpeg_orientation(data), label)
+    return _upright(pixels, (width, height), _jpeg_orientation(data), label, reduction)
+
+
+def _reduction(long_side: int, target: int | None) -> int:
+    """The largest of 1, 2, 4, 8 that leaves the long side at `target` or more. The decoder could do 5/8 and the like
+    too, but more slowly than the full size: only powers of two have vector code."""
+    if target is None:
+        return 1
+    return next((r for r in (8, 4, 2) if -(-long_side // r) >= target), 1)
 
 
 def _jpeg_orientation(data: bytes) -> int:
@@ -207,7 +223,6 @@ def _enable_heif(label: str) -> None:
 def _from_pillow(image: Pillow.Image, label: str, max_pixels: int) -> Picture:
     _check_size(*image.size, label, max_pixels)
     orientation = _orientation(image.getexif())
-    width, height = image.size
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         values = values >> 8 if values.max(initial=0) > 255 else values
@@ -218,16 +233,16 @@ def _from_pillow(image: Pillow.Image, label: str, max_pixels: int) -> Picture:
         if image.mode in ("P", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")  # Pillow warns about palettes with alpha otherwise
         pixels = np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
-    return _upright(pixels, width, height, orientation, label)
+    return _upright(pixels, image.size, orientation, label)
 
 
-def _upright(pixels: Image, width: int, height: int, orientation: int, label: str) -> Picture:
+def _upright(pixels: Image, size: tuple[int, int], orientation: int, label: str, reduction: int = 1) -> Picture:
     """Undoes EXIF orientation 1-8: mirrored for 2, 4, 5, 7, lying on its side for 5-8."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
-        width, height = height, width
+        size = size[::-1]
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
-    return Picture(np.ascontiguousarray(pixels), width, height, label)
+    return Picture(np.ascontiguousarray(pixels), *size, label, reduction)

@@ -115,10 +115,8 @@ def levels_of(outputs: Sequence[NDArray[Any]], layout: Layout, canvas: tuple[int
         array = outputs[place]
         if not layout.batched:
             return array.reshape(-1, width)
-        if layout.maps:
-            array = np.moveaxis(array[index], 0, -1)
-            return np.ascontiguousarray(array).reshape(-1, width)
-        return array[index].reshape(-1, width)
+        array = array[index]
+        return np.reshape(np.moveaxis(array, 0, -1) if layout.maps else array, (-1, width))
 
     levels = []
     for i, stride in enumerate(layout.strides):

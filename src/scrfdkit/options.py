@@ -36,8 +36,9 @@ class Options:
     rotate: degrees clockwise by which the picture must be turned to stand upright: 0, 90, 180, 270; or "auto":
         all four are tried and the one with the largest sum of scores is kept.
     batch_size: pictures, tiles or sizes a run of the network, at most.
-    scaled_decoding: let the JPEG decoder shrink pictures at least twice as large as the network's input. None: yes,
-        but not for a fixed (W, H), which gives the reference's very numbers.
+    fast_decoding: let the JPEG decoder take short cuts: shrink pictures at least twice as large as the network's
+        input, and spread chroma coarsely. None: yes, but not for a fixed (W, H), which gives the reference's very
+        numbers.
     max_pixels: larger pictures are refused before decoding.
 
     Raises OptionError, naming the option.
@@ -52,7 +53,7 @@ class Options:
     tile_overlap: float = 0.25
     rotate: int | str = 0
     batch_size: int = 8
-    scaled_decoding: bool | None = None
+    fast_decoding: bool | None = None
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:

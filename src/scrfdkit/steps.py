@@ -46,7 +46,7 @@ def preprocess(batch: Batch, spec: Input, fixed_batch: int | None) -> Floats:
     """The blob (B, 3, H, W) float32. A network of fixed batch size gets blank pictures for the missing ones."""
     blob = letterbox.blank(fixed_batch or len(batch.views), batch.canvas)
     for slot, view in zip(blob, batch.views, strict=False):
-        letterbox.draw(view.pixels, view.placement, slot, spec)
+        letterbox.draw(view.pixels, view.placement, slot, spec, reduced=view.reduced)
     blob[len(batch.views) :] = 0
     return blob
 

@@ -20,12 +20,14 @@ class View:
 
     pixels: (h, w, 3) uint8 BGR, already cut out and turned. placement: on the canvas.
     origin: top left corner of the tile in the turned picture. whole: (width, height) of the turned picture.
-    turn: degrees clockwise that the picture was turned. tile: (width, height) of the tile, None for the whole.
+    turn: degrees clockwise that the picture was turned. reduced: the decoder scaled the picture down.
+    tile: (width, height) of the tile, None for the whole.
     """
 
     pixels: Image
     placement: Placement
     turn: int
+    reduced: bool
     whole: tuple[int, int]
     origin: tuple[int, int] = (0, 0)
     tile: tuple[int, int] | None = None
@@ -37,12 +39,13 @@ def views(picture: Picture, options: Options, fixed: tuple[int, int] | None) -> 
     for turn in turns:
         # np.rot90 turns counterclockwise.
         pixels = np.rot90(picture.pixels, -turn // 90) if turn else picture.pixels
-        width, height = picture.width, picture.height
+        width, height = picture.extent
         whole = (height, width) if turn in (90, 270) else (width, height)
         for size in options.sizes:
-            yield View(pixels, _place(*whole, size, fixed), turn, whole)
+            yield View(pixels, _place(*whole, size, fixed), turn, picture.reduction > 1, whole)
         if options.tile and max(whole) > options.tile:
-            yield from _tiles(View(pixels, _place(*whole, options.sizes[0], fixed), turn, whole), options, fixed)
+            full = View(pixels, _place(*whole, options.sizes[0], fixed), turn, picture.reduction > 1, whole)
+            yield from _tiles(full, options, fixed)
 
 
 def _tiles(full: View, options: Options, fixed: tuple[int, int] | None) -> Iterator[View]:
@@ -78,7 +81,7 @@ def decoding_target(options: Options, fixed: tuple[int, int] | None) -> int | No
     """Long side of a picture that is enough for every view, or None where full resolution is needed."""
     sizes = [fixed] if fixed else [AUTO_LONG_SIDE if size == "auto" else size for size in options.sizes]
     exact = any(isinstance(size, tuple) for size in sizes)
-    wanted = not exact if options.scaled_decoding is None else options.scaled_decoding
+    wanted = not exact if options.fast_decoding is None else options.fast_decoding
     if not wanted or options.tile or "original" in sizes:
         return None
     return max(max(size) if isinstance(size, tuple) else int(size) for size in sizes)
@@ -103,8 +106,8 @@ def _without_cut_faces(found: Detections, view: View) -> Detections:
         for start, side, total in zip(view.origin, view.tile, view.whole, strict=True)
     ]
     boxes = found.boxes
-    inside = (boxes[:, :2] >= low).all(axis=1) & (boxes[:, 2:] <= high).all(axis=1)
-    return found[inside]
+    cut = (boxes[:, :2] < low).any(axis=1) | (boxes[:, 2:] > high).any(axis=1)
+    return found[np.flatnonzero(~cut)]
 
 
 def _turn_back(found: Detections, turn: int, width: int, height: int) -> Detections:

@@ -106,7 +106,7 @@ def test_broken_exif_is_ignored() -> None:
 def test_truncated_jpeg_is_refused(examples: Path) -> None:
     data = (examples / "astronaut.jpg").read_bytes()
     for share in (0.02, 0.3, 0.9):
-        with pytest.raises(ImageError, match="astro.jpg"):
+        with pytest.raises(ImageError, match=r"astro\.jpg"):
             image.load(data[: int(len(data) * share)], name="astro.jpg")
 
 
@@ -244,13 +244,13 @@ def test_other_types_are_refused() -> None:
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_scaled_decoding_stays_above_the_target(orientation: int, examples: Path) -> None:
+def test_fast_decoding_stays_above_the_target(orientation: int, examples: Path) -> None:
     big = cv2.resize(cv2.imread(str(examples / "solvay_1927.jpg")), (3001, 2111))
     exif = Pillow.Exif()
     exif[0x0112] = orientation
     data = encoded(big, "JPEG", exif=exif)
     size = (3001, 2111) if orientation == 1 else (2111, 3001)
-    for target in (200, 640, 1500, 1501, 4000):
+    for target in (200, 640, 1500, 1502, 4000):
         picture = image.load(data, target=target)
         assert (picture.width, picture.height) == size
         long_side = max(picture.pixels.shape)
