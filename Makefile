@@ -23,7 +23,7 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 demo: $(VENV)/detect.stamp
-	$(BIN)/scrfd detect examples/astronaut.jpg examples/solvay_1927.jpg --save-dir demo
+	$(BIN)/scrfd detect examples/astronaut.jpg examples/solvay_1927.jpg --json - --save-dir demo
 
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest

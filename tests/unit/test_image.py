@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from bad_pictures import animation, cmyk, encoded, jpeg_claiming, png_header, with_orientation
 from PIL import Image as Pillow
 
 from scrfdkit import image
@@ -21,31 +21,6 @@ CORNERS[:20, :30] = (250, 10, 10)
 CORNERS[:20, 30:] = (10, 250, 10)
 CORNERS[20:, :30] = (10, 10, 250)
 CORNERS[20:, 30:] = (240, 240, 240)
-
-
-def encoded(pixels: np.ndarray, kind: str, **options: object) -> bytes:
-    """BGR pixels as a file of that kind."""
-    file = io.BytesIO()
-    Pillow.fromarray(np.ascontiguousarray(pixels[:, :, ::-1])).save(file, kind, **options)
-    return file.getvalue()
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds nothing."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
-def jpeg_claiming(width: int, height: int) -> bytes:
-    """A small JPEG whose header claims another size."""
-    data = bytearray(encoded(CORNERS, "JPEG"))
-    at = data.index(b"\xff\xc0")
-    data[at + 5 : at + 9] = struct.pack(">HH", height, width)
-    return bytes(data)
 
 
 def close(pixels: np.ndarray, expected: np.ndarray, tolerance: int = 40) -> bool:
@@ -79,19 +54,7 @@ def test_heic() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_exif_orientation(orientation: int, kind: str) -> None:
-    stored = {  # how the camera holds an upright CORNERS for each value, by the EXIF standard
-        1: CORNERS,
-        2: CORNERS[:, ::-1],
-        3: CORNERS[::-1, ::-1],
-        4: CORNERS[::-1],
-        5: CORNERS.transpose(1, 0, 2),
-        6: np.rot90(CORNERS),
-        7: np.rot90(CORNERS.transpose(1, 0, 2), 2),
-        8: np.rot90(CORNERS, -1),
-    }[orientation]
-    exif = Pillow.Exif()
-    exif[0x0112] = orientation
-    picture = image.load(encoded(stored, kind, exif=exif))
+    picture = image.load(with_orientation(CORNERS, orientation, kind))
     assert close(picture.pixels, CORNERS)
     assert (picture.width, picture.height) == (60, 40)
 
@@ -143,9 +106,8 @@ def test_paths(tmp_path: Path) -> None:
 
 
 def test_cmyk_jpeg() -> None:
-    file = io.BytesIO()
-    Pillow.fromarray(np.full((32, 32, 3), (200, 30, 40), np.uint8)).convert("CMYK").save(file, "JPEG", quality=95)
-    assert np.abs(image.load(file.getvalue()).pixels.astype(int) - (40, 30, 200)).max() < 12
+    blue = np.full((32, 32, 3), (200, 30, 40), np.uint8)
+    assert np.abs(image.load(cmyk(blue)).pixels.astype(int) - blue).max() < 12
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -182,10 +144,7 @@ def test_floating_point_tiff_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_animation_gives_its_first_frame(kind: str) -> None:
-    frames = [Pillow.fromarray(np.ascontiguousarray(np.roll(CORNERS, i, 1)[:, :, ::-1])) for i in (0, 30)]
-    file = io.BytesIO()
-    frames[0].save(file, kind, save_all=True, append_images=frames[1:], lossless=True)
-    assert close(image.load(file.getvalue()).pixels, CORNERS)
+    assert close(image.load(animation(CORNERS, kind)).pixels, CORNERS)
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 10000), (10000, 1)])
@@ -196,7 +155,9 @@ def test_extreme_shapes(width: int, height: int) -> None:
         assert (picture.width, picture.height) == (width, height)
 
 
-@pytest.mark.parametrize("data", [png_header(50_000, 50_000), jpeg_claiming(60_000, 60_000)], ids=["png", "jpeg"])
+@pytest.mark.parametrize(
+    "data", [png_header(50_000, 50_000), jpeg_claiming(CORNERS, 60_000, 60_000)], ids=["png", "jpeg"]
+)
 def test_bombs_are_refused_by_their_header(data: bytes) -> None:
     with pytest.raises(ImageError, match="bomb"):
         image.load(data, name="bomb")

@@ -1,0 +1,114 @@
+"""The README's commands and code do what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+SCRFD = [sys.executable, "-m", "scrfdkit"]
+
+
+def blocks(language: str) -> list[str]:
+    """Fenced blocks in a language, "" for those without one."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)
+    return [body for name, body in found if name == language]
+
+
+def commands() -> list[str]:
+    lines = [line.split("  #")[0].strip() for block in blocks("") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("scrfd ")]
+
+
+@pytest.fixture
+def place(tmp_path: Path, examples: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the README's commands name."""
+    (tmp_path / "holiday").mkdir()
+    for name in ("photo.jpg", "holiday/a.jpg", "a.jpg", "b.jpg", "crowd.jpg", "selfie.jpg", "scan.jpg"):
+        shutil.copy(examples / "astronaut.jpg", tmp_path / name)
+    shutil.copytree(examples, tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCRFDKIT_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path
+
+
+def add_video(place: Path) -> None:
+    pytest.importorskip("av")
+    from video_files import make_video
+
+    make_video(place / "video.mp4", audio="aac")
+
+
+def add_official(place: Path) -> None:
+    """A checkpoint under an official name, of random weights: the real ones cannot be part of this project."""
+    torch = pytest.importorskip("torch")
+    from scrfdkit.model.net import build
+    from scrfdkit.zoo import ZOO
+
+    net = build(ZOO["scrfd_10g_kps"].spec)
+    torch.save({"meta": {}, "state_dict": net.state_dict()}, place / "SCRFD_10G_KPS.pth")
+
+
+def test_it_opens_with_the_two_commands() -> None:
+    assert [line.split()[1] for line in blocks("")[0].splitlines()] == ["demo", "test"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^demo:", makefile, re.M)
+    assert re.search(r"^test:", makefile, re.M)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands(command: str, place: Path) -> None:
+    words = shlex.split(command)[1:]
+    if "video.mp4" in words:
+        add_video(place)
+    if "SCRFD_10G_KPS.pth" in words:
+        add_official(place)
+    if words[0] == "bench":
+        words += ["--repeat", "2", "--warmup", "1"]
+    result = subprocess.run([*SCRFD, *words], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_first_python_block(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(blocks("python")[0], "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("29 ")
+
+
+def test_other_python_lines(place: Path) -> None:
+    """Every call of the second block, on the embedded weights in place of those that cannot be shipped."""
+    from scrfdkit import Detector
+
+    detector = Detector.open()
+    calls = [line for line in blocks("python")[1].splitlines() if line.startswith("detector.")]
+    assert len(calls) == 5
+    for line in calls:
+        faces = eval(line.split("  #")[0], {"detector": detector})
+        assert len(faces[0] if isinstance(faces, list) else faces) == 1, line
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", README))))
+def test_links(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+def test_documents_link_to_what_exists() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_help_of_every_command() -> None:
+    for verb in ("detect", "models", "info", "convert", "bench", "doctor"):
+        result = subprocess.run(
+            [*SCRFD, verb, "--help"], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"}
+        )
+        assert verb in result.stdout
