@@ -101,24 +101,22 @@ def _is_whole(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _size(value: Any) -> Size:
+def _size(value: Any, name: str = "input_size") -> Size:
     if value in ("auto", "original") or (_is_whole(value, 1) and value <= 16384):
         return value  # type: ignore[no-any-return]
     if isinstance(value, (tuple, list)) and len(value) == 2 and all(_is_whole(v, 1) for v in value):
         _require(
             all(v % MULTIPLE == 0 for v in value),
-            f"input_size: {value[0]}x{value[1]}: width and height must be multiples of {MULTIPLE}",
+            f"{name}: {value[0]}x{value[1]}: width and height must be multiples of {MULTIPLE}",
         )
         return (value[0], value[1])
-    raise OptionError(
-        f"input_size: {value!r} is not 'auto', 'original', a long side, (width, height) or a list of these"
-    )
+    raise OptionError(f"{name}: {value!r} is not 'auto', 'original', a long side, or width and height")
 
 
-def parse_size(text: str) -> Size:
+def parse_size(text: str, flag: str = "--size") -> Size:
     """A size as a flag gives it: "auto", "original", "640" or "640x480" (width x height). Raises OptionError."""
-    parts = text.lower().split("x")
+    parts = text.strip().lower().split("x")
     if all(part.isdecimal() for part in parts):
         numbers = [int(part) for part in parts]
-        return _size(numbers[0] if len(numbers) == 1 else tuple(numbers))
-    return _size(text)
+        return _size(numbers[0] if len(numbers) == 1 else tuple(numbers), flag)
+    return _size(text, flag)

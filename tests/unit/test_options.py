@@ -71,5 +71,5 @@ def test_sizes_from_flags(text: str, size: object) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "640x", "640x480x3", "-640", "640.5", "0", "640x481", "huge"])
 def test_bad_sizes_from_flags(text: str) -> None:
-    with pytest.raises(OptionError, match="input_size"):
+    with pytest.raises(OptionError, match="--size"):
         parse_size(text)

@@ -160,23 +160,16 @@ def command(
         tasks, guard = plan(inputs, wanted)
         workers, threads = _split_cores(tasks, jobs)
         detector = _open(model, threads, options, device=device, strict_device=strict_device, runtime=runtime)
-        job = _job(detector, guard, method=anonymize, every=every, track=track)
+        job = _job(detector, guard, method=anonymize, every=every, track=track, stop=stop)
         outcome = _run(tasks, job, wanted, detector.num_keypoints, workers=workers, stop=stop)
     _leave(outcome, stop)
 
 
 def _sizes(values: list[str]) -> Any:
-    sizes = [_size(value.strip().lower()) for value in values]
+    from scrfdkit.options import parse_size
+
+    sizes = [parse_size(value) for value in values]
     return sizes[0] if len(sizes) == 1 else sizes
-
-
-def _size(value: str) -> str | int | tuple[int, int]:
-    sides = value.split("x")
-    if value in ("auto", "original"):
-        return value
-    if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
-        raise OptionError(f"--size: {value!r} is not WIDTHxHEIGHT, a long side, auto or original")
-    return int(value) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
 def _split_cores(tasks: Sequence[Task], jobs: int | None) -> tuple[int, int]:
@@ -198,7 +191,9 @@ def _open(model: str | None, threads: int, options: dict[str, Any], **how: Any) 
     return detector
 
 
-def _job(detector: Detector, guard: Guard, *, method: draw.Method | None, every: int, track: bool) -> Job:
+def _job(
+    detector: Detector, guard: Guard, *, method: draw.Method | None, every: int, track: bool, stop: Event
+) -> Job:
     from scrfdkit.files.job import Job
     from scrfdkit.views import decoding_target
 
@@ -208,7 +203,7 @@ def _job(detector: Detector, guard: Guard, *, method: draw.Method | None, every:
         return video.process(*arguments, every=every, track=track, **how)
 
     target = decoding_target(detector.options, detector.runtime.input_size)
-    return Job(detector.detect, process, guard, target, detector.options.max_pixels, method, every)
+    return Job(detector.detect, process, guard, target, detector.options.max_pixels, method, every, stop)
 
 
 def _run(tasks: Sequence[Task], job: Job, wanted: Wanted, num_keypoints: int, *, workers: int, stop: Event) -> Outcome:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Protocol
 
 import cv2
@@ -49,6 +50,7 @@ class Process(Protocol):
         output: Path | None,
         render: Callable[[Image, Detections], Image],
         max_pixels: int,
+        stop: Callable[[], bool],
     ) -> Iterator[FrameFaces]: ...
 
 
@@ -78,6 +80,7 @@ class Job:
     detect: from a picture to its faces. target: long side that is enough for it, None for full resolution.
     method: how faces are hidden; None draws their boxes instead.
     process: runs a detector over a video. every: which frames it looks at, for the names of crops.
+    stop: once set, a camera's recording ends and is kept, and that of a video file, which would be cut, is dropped.
     """
 
     detect: Callable[[Picture], Detections]
@@ -87,6 +90,7 @@ class Job:
     max_pixels: int = image.MAX_PIXELS
     method: draw.Method | None = None
     every: int = 1
+    stop: Event = field(default_factory=Event)
 
     def picture(self, task: Task) -> Record:
         """A still picture. Raises ScrfdError where an output cannot be written; all else becomes a failure record."""
@@ -123,12 +127,22 @@ class Job:
         if task.picture is not None:
             make_folder(task.picture.parent)
             self.guard.check(task.picture, "--save-dir")
-        place = int(source.file) if source.kind == "camera" else place_of(source.file)
+        camera = source.kind == "camera"
+        place = int(source.file) if camera else place_of(source.file)
         frames: Iterator[FrameFaces] | None = None
         try:
-            frames = self.process(place, detect, output=task.picture, render=self.render, max_pixels=self.max_pixels)
+            frames = self.process(
+                place,
+                detect,
+                output=task.picture,
+                render=self.render,
+                max_pixels=self.max_pixels,
+                stop=lambda: camera and self.stop.is_set(),
+            )
             for one in frames:
                 yield frame_record(source.file, one.index, one.time, one.detections)
+                if self.stop.is_set() and not camera:
+                    return
         except ScrfdError as error:
             yield failure_record(source.file, _explain(source, error))
         finally:

@@ -55,8 +55,6 @@ def run(
                 for record in records:
                     outputs.add(record, old)
                     watch(outcome, _count(outcome, record))
-                    if stop.is_set() and "frame" in record:
-                        break
                 outcome.inputs += 1
                 outcome.resumed += old
                 watch(outcome, "")

@@ -53,6 +53,7 @@ def process(
     crf: float = 20.0,
     preset: str = "veryfast",
     max_pixels: int = MAX_PIXELS,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[FrameResult]:
     """Runs `detect` on every `every`-th frame and gives one result for every frame, in order.
 
@@ -62,6 +63,8 @@ def process(
         gives it, at the time of its original. It appears when the iterator is used up; if the iterator is closed
         or an error is raised before, there is none. `render` runs in a thread of its own.
     crf, preset: quality and speed of the encoder, see `VideoWriter`.
+    stop: asked before every frame; once it says yes the source counts as ended there, and the output is finished
+        whole. It is how a camera ends.
 
     In frames between two that were looked at, faces are where they were found on either side, or on the way
     between if `track` knows them as one: no frame goes out uncovered because nobody looked at it.
@@ -82,7 +85,7 @@ def process(
     info = CAMERA if isinstance(source, int) else probe(source, max_pixels=max_pixels)
     audio = local_file(source) if info.has_audio else None
     writer = None if output is None else VideoWriter(output, info, audio=audio, crf=crf, preset=preset)
-    reading = _Reading(source, max_pixels)
+    reading = _Reading(source, max_pixels, stop)
     seen = _look(reading, detect, tracker, every, keep_images=writer is not None)
     filled = bridge(seen, every=every, max_gap=max_gap if track else 0, hold=hold)
     return _run(reading, filled, writer, render or (lambda image, _: image))
@@ -91,14 +94,18 @@ def process(
 class _Reading:
     """Frames read ahead by a thread, with a damaged source's error kept for later: what was read comes first."""
 
-    def __init__(self, source: Source, max_pixels: int) -> None:
+    def __init__(self, source: Source, max_pixels: int, stop: Callable[[], bool]) -> None:
+        self._stop = stop
         self.name = name_of(source)
         self.error: VideoError | None = None
         self.frames = ahead(frames(source, max_pixels=max_pixels))
 
     def __iter__(self) -> Iterator[Frame]:
         try:
-            yield from self.frames
+            for frame in self.frames:
+                if self._stop():
+                    return
+                yield frame
         except VideoError as error:
             self.error = error
 
