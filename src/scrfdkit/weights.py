@@ -36,13 +36,13 @@ _TERMS = "non-commercial research only (WIDER FACE is CC BY-NC-ND 4.0)"
 EMBEDDED = {
     ".onnx": Embedded(
         "scrfd_500m_kps.onnx",
-        "76c720f049051ac9b957e300f3b966bf16e3317bb6ca91ce6d12e2c345f166b4",
+        "b60bc32a626cb2cc05e3ffa28d6f53af438d574851a538691cd7c72106baadf8",
         _ORIGIN,
         _TERMS,
     ),
     ".safetensors": Embedded(
         "scrfd_500m_kps.safetensors",
-        "af5b47fd1f368c592ff75bbf4196b6480e0171de98906c5b383d0b4b02fea04f",
+        "431f444a0fb281f0ce7dbfe531b03249bec5723fc838496fe61d77d8eeddf7cd",
         _ORIGIN,
         _TERMS,
     ),

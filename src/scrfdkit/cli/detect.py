@@ -191,9 +191,7 @@ def _open(model: str | None, threads: int, options: dict[str, Any], **how: Any) 
     return detector
 
 
-def _job(
-    detector: Detector, guard: Guard, *, method: draw.Method | None, every: int, track: bool, stop: Event
-) -> Job:
+def _job(detector: Detector, guard: Guard, *, method: draw.Method | None, every: int, track: bool, stop: Event) -> Job:
     from scrfdkit.files.job import Job
     from scrfdkit.views import decoding_target
 

@@ -87,24 +87,21 @@ def _of_file(path: Path) -> tuple[str | None, ModelSpec | None, dict[str, Any]]:
 
     info = read_header(path)
     facts |= {"batch norms": "folded" if info.fused else "kept", "tensor bytes": info.num_bytes}
-    facts |= {"source": info.source, "licence": info.licence, "tensors sha256": info.sha256}
-    facts |= {f"metric {k}": v for k, v in info.metrics.items()}
-    return info.name, info.spec, {k: v for k, v in facts.items() if v not in ("", None)}
+    facts |= {"source": info.source, "licence": info.licence, "metrics": dict(info.metrics)}
+    facts["tensors sha256"] = info.sha256
+    return info.name, info.spec, {k: v for k, v in facts.items() if v not in ("", None, {})}
 
 
 def _known_file(path: Path) -> dict[str, str]:
     """sha256, and where it comes from if this very file is known to the package."""
-    from scrfdkit.weights import EMBEDDED, sha256
+    from scrfdkit.weights import sha256
     from scrfdkit.zoo import ZOO
 
     digest = sha256(path)
     facts = {"file sha256": digest}
-    for record in EMBEDDED.values():
-        if record.sha256 == digest:
-            facts |= {"origin": record.trained_on, "terms": record.licence}
     for entry in ZOO.values():
         if digest in {official.sha256 for official in entry.official}:
-            facts |= {"origin": "InsightFace model zoo", "terms": "non-commercial research only"}
+            facts |= {"source": "InsightFace model zoo", "licence": "non-commercial research only"}
     return facts
 
 
@@ -122,7 +119,11 @@ def _of_onnx(path: Path, facts: dict[str, Any]) -> tuple[str | None, ModelSpec |
     facts |= {f"input {i.name}": f"{i.type} {i.shape}" for i in session.get_inputs()}
     facts |= {f"output {o.name}": f"{o.type} {o.shape}" for o in session.get_outputs()}
     metadata = session.get_modelmeta().custom_metadata_map
-    facts |= {f"metadata {k}": v for k, v in metadata.items()}
+    if "spec" in metadata:  # a file of this package's own
+        facts |= {k: metadata[k] for k in ("source", "licence") if metadata.get(k)}
+        facts |= {"metrics": json.loads(metadata.get("metrics") or "{}")}
+    else:
+        facts |= {f"metadata {k}": v for k, v in metadata.items()}
     try:
         name, spec = recognise_onnx(path)
     except MissingExtraError as error:

@@ -99,7 +99,7 @@ def save(
     tensors = {k: (_code(v), tuple(v.shape), v.numpy().tobytes()) for k, v in state.items()}
     size = sum(len(data) for _, _, data in tensors.values())
     info = WeightInfo(name, spec, fused, dict(metrics or {}), licence, source, header.digest(tensors), size)
-    header.write(path, serialise(state, info.to_metadata()))
+    header.write(path, header.ordered(serialise(state, info.to_metadata())))
     return info
 
 

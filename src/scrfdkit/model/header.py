@@ -78,6 +78,17 @@ def digest(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes | memoryview]
     return total.hexdigest()
 
 
+def ordered(data: bytes) -> bytes:
+    """The same file with its metadata sorted: safetensors writes them in random order, and equal content should give
+    equal bytes."""
+    length = int.from_bytes(data[:8], "little")
+    content = json.loads(data[8 : 8 + length])
+    content["__metadata__"] = dict(sorted(content.get("__metadata__", {}).items()))
+    text = json.dumps(content, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned to eight bytes
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
 def write(path: PathLike, data: bytes) -> None:
     """The file appears whole or not at all. Raises WeightError where it cannot be written."""
     path = Path(path)

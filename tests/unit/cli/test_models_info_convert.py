@@ -92,7 +92,7 @@ def test_info_of_a_weight_file(tmp_path: Path) -> None:
         tmp_path / "w.safetensors", net, CROWDHUMAN, name="people", metrics={"hard": 70}, licence="mine", source="here"
     )
     text = run("info", tmp_path / "w.safetensors")
-    for part in ("people", "mine", "here", "metric hard", "70", made.sha256, "kept"):
+    for part in ("people", "mine", "here", "metrics", "hard", "70", made.sha256, "kept"):
         assert part in text
     data = run_json("info", tmp_path / "w.safetensors")
     assert data["name"] == "people"

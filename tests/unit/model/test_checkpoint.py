@@ -228,3 +228,12 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path, data: bytes) -
     (tmp_path / "model.pth").write_bytes(data)
     with pytest.raises(WeightError, match=r"model\.pth: "):
         import_pth(tmp_path / "model.pth")
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+    spec = ZOO["scrfd_500m"].spec
+    net = build(spec)
+    facts = {"name": "a", "licence": "b", "source": "c", "metrics": {"d": 1}}
+    for name in ("one", "two", "three"):
+        save(tmp_path / name, net, spec, **facts)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() == (tmp_path / "three").read_bytes()
