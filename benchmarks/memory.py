@@ -45,7 +45,13 @@ def main() -> None:
     growth = round(readings[-1] - readings[args.warmup // 500 - 1], 2)
     print(f"resident MB every 500 pictures: {readings}; growth {growth} MB")
     if args.output:
-        record = {"machine": machine(), "warmup": args.warmup, "pictures": args.pictures, "resident_mb": readings, "growth_mb": growth}
+        record = {
+            "machine": machine(),
+            "warmup": args.warmup,
+            "pictures": args.pictures,
+            "resident_mb": readings,
+            "growth_mb": growth,
+        }
         args.output.write_text(json.dumps(record, indent=2) + "\n")
 
 

@@ -14,12 +14,10 @@ import onnx
 
 import scrfdkit
 from scrfdkit import weights
-from scrfdkit.files.atomic import save
+from scrfdkit.atomic import save
 from scrfdkit.model import checkpoint
 
-METRICS = {
-    "WIDER FACE val, 1,000 pictures not trained on, VGA": {"easy": 88.09, "medium": 85.69, "hard": 65.63}
-}
+METRICS = {"WIDER FACE val, 1,000 pictures not trained on, VGA": {"easy": 88.09, "medium": 85.69, "hard": 65.63}}
 
 
 def main() -> None:

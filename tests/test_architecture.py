@@ -15,6 +15,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "scrfdkit"
 # Lowest first. A room may import rooms of lower floors, and itself.
 FLOORS = (
     ("types", "errors", "spec"),
+    ("atomic",),
     ("zoo", "image", "letterbox", "decode"),
     ("weights", "layout", "options"),
     ("views", "model", "data"),
@@ -36,6 +37,7 @@ OPTIONAL = {
     "trackforge": {"video"},
     "pillow_heif": {"image"},
     "scipy": {"evaluate"},
+    "faster_coco_eval": {"evaluate"},
     "onnxruntime": {"runtime", "cli"},
 }
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +58,25 @@ def add_official(place: Path) -> None:
     torch.save({"meta": {}, "state_dict": net.state_dict()}, place / "SCRFD_10G_KPS.pth")
 
 
+def add_evaluation(place: Path) -> None:
+    """A tiny WIDER FACE with results, and labels of the astronaut in two formats."""
+    import wider_files
+
+    from scrfdkit import Detector
+    from scrfdkit.data import formats
+    from scrfdkit.data.labels import LabelledImage
+
+    wider_files.write_ground_truth(place / "widerface" / "gt")
+    wider_files.write_pictures(place / "widerface" / "val" / "images")
+    wider_files.write_results(place / "results.npz", wider_files.FIRST)
+    (place / "images").mkdir()
+    shutil.copy(place / "photo.jpg", place / "images" / "photo.jpg")
+    boxes = Detector.open().detect(place / "photo.jpg").boxes
+    labels = [LabelledImage("photo.jpg", 512, 512, boxes, np.zeros(len(boxes), bool))]
+    formats.write(labels, place / "labels.json", "coco")
+    formats.write(labels, place / "labelv2.txt", "labelv2")
+
+
 def test_it_opens_with_the_two_commands() -> None:
     assert [line.split()[1] for line in blocks("")[0].splitlines()] == ["demo", "test"]
     makefile = (ROOT / "Makefile").read_text()
@@ -71,6 +91,9 @@ def test_commands(command: str, place: Path) -> None:
         add_video(place)
     if "SCRFD_10G_KPS.pth" in words:
         add_official(place)
+    if words[0] in ("eval", "analyze", "data", "calibrate"):
+        pytest.importorskip("scipy")
+        add_evaluation(place)
     if words[0] == "bench":
         words += ["--repeat", "2", "--warmup", "1"]
     result = subprocess.run([*SCRFD, *words], capture_output=True, text=True, check=False)
@@ -107,7 +130,7 @@ def test_documents_link_to_what_exists() -> None:
 
 
 def test_help_of_every_command() -> None:
-    for verb in ("detect", "models", "info", "convert", "bench", "doctor"):
+    for verb in ("detect", "models", "info", "convert", "bench", "doctor", "eval", "data", "analyze", "calibrate"):
         result = subprocess.run(
             [*SCRFD, verb, "--help"], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"}
         )

@@ -15,6 +15,16 @@ Image: TypeAlias = NDArray[np.uint8]
 Floats: TypeAlias = NDArray[np.float32]
 
 
+FIVE_POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+
+
+def point_names(num_keypoints: int) -> tuple[str, ...]:
+    """Names of a network's key points: those of the usual five, else numbers."""
+    if num_keypoints == len(FIVE_POINTS):
+        return FIVE_POINTS
+    return tuple(f"point_{i + 1}" for i in range(num_keypoints))
+
+
 @dataclass(frozen=True, eq=False)
 class Detections:
     """Faces of one picture, in picture pixels.

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from scrfdkit import __version__
-from scrfdkit.cli import bench, convert, detect, doctor, info, models
+from scrfdkit.cli import analyze, bench, calibrate, convert, data, detect, doctor, eval, info, models
 from scrfdkit.errors import ScrfdError
 
 app = typer.Typer(
@@ -32,8 +32,10 @@ def _root(
     pass
 
 
-for _verb in (detect, models, info, convert, bench, doctor):
+for _verb in (detect, models, info, convert, bench, calibrate, analyze, doctor):
     app.command(_verb.__name__.rsplit(".", 1)[1])(_verb.command)
+app.add_typer(eval.app, name="eval")
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:
@@ -41,5 +43,7 @@ def main() -> None:
     try:
         app()
     except ScrfdError as error:
-        typer.echo(f"error: {error}", err=True)
+        # A file name need not be valid text, and the message holds it.
+        text = str(error).encode("utf-8", "backslashreplace").decode()
+        typer.echo(f"error: {text}", err=True)
         sys.exit(2)

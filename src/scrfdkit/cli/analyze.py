@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,14 +46,16 @@ def command(
 
     Without --images there are no galleries and no sizes as the network sees them.
     """
+    from scrfdkit.atomic import save
     from scrfdkit.evaluate import attributes
     from scrfdkit.evaluate.analysis import analyze
     from scrfdkit.evaluate.report import report
     from scrfdkit.evaluate.run import wider_pictures
     from scrfdkit.evaluate.widerface import read_ground_truth
-    from scrfdkit.files.atomic import save
 
     names = _names(detections or [], model or [], name or [])
+    if threshold is not None and not math.isfinite(threshold):
+        raise OptionError(f"--score: {threshold} is not a score")
     if model and images is None:
         raise OptionError("--model looks at pictures: name their folder with --images DIR")
     truth = read_ground_truth(gt)
@@ -108,7 +111,7 @@ def _read_all(
         if i < len(detections):
             results = _without(read(detections[i]), others)
         else:
-            results = _detect(models[i - len(detections)], paths, mode)
+            results = _look(models[i - len(detections)], paths, mode)
         _, found[name], odd = align(truth, results, "empty")
         notes += [f"{name}: {note}" for note in odd]
     return found, notes
@@ -126,23 +129,9 @@ def _without(results: Results, others: set[str]) -> Results:
     return Results(images, results.counts[keep], results.boxes[rows], results.scores[rows], results.notes)
 
 
-def _detect(model: str, paths: dict[str, Path], mode: str) -> Results:
+def _look(model: str, paths: dict[str, Path], mode: str) -> Results:
     """Runs a network on every picture, by the road that published figures are measured on."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from scrfdkit.cli.scoring import run_reference
 
-    from scrfdkit.detector import Detector
-    from scrfdkit.evaluate import reference
-    from scrfdkit.evaluate.run import run
-
-    seen = reference.parse_mode(mode)
-    detector = Detector.open(model)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"{model}", total=len(paths))
-        done = run(
-            list(paths),
-            list(paths.values()),
-            reference.of_detector(detector, seen),
-            progress=lambda number: bar.update(task, completed=number),
-        )
+    _, done = run_reference(model, list(paths), list(paths.values()), mode, jobs=None, device="auto", runtime=None)
     return done.results

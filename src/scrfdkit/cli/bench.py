@@ -45,7 +45,7 @@ def command(
     )
     _print(record)
     if output is not None:
-        from scrfdkit.files.atomic import save
+        from scrfdkit.atomic import save
 
         save(output, (json.dumps(record, indent=2) + "\n").encode())
 

@@ -12,6 +12,7 @@ _EXTRAS = {  # what each turns on, and the modules it needs by package
     "torch": ("PyTorch runtime, weight conversion", {"torch": "torch", "safetensors": "safetensors", "onnx": "onnx"}),
     "video": ("video files and cameras", {"av": "av"}),
     "track": ("stable face ids in video", {"trackforge": "trackforge"}),
+    "eval": ("WIDER FACE and COCO evaluation", {"scipy": "scipy", "faster-coco-eval": "faster_coco_eval"}),
     "heif": ("HEIC pictures", {"pillow-heif": "pillow_heif"}),
 }
 

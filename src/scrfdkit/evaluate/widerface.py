@@ -1,8 +1,6 @@
 """Average precision by WIDER FACE's own protocol, for any detector's results, in a fraction of a second.
 
-Which face a detection belongs to does not depend on the setting (easy, medium, hard), and only a face whose box holds
-the middle of the detection can overlap it by half. So the pairs that matter are found once, by comparing middles, and
-the exact overlap is computed for those alone.
+Which face a detection belongs to does not depend on the setting (easy, medium, hard), so it is found once.
 """
 
 from __future__ import annotations
@@ -16,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfdkit.errors import MissingExtraError, ScrfdError
+from scrfdkit.evaluate.overlap import best_face
 
 SETTINGS = ("easy", "medium", "hard")
 NUM_THRESHOLDS = 1000
-_OVERLAP = 0.5
-_AT_ONCE = 1 << 20  # pairs compared in one go, so that they stay in the processor's cache
+OVERLAP = 0.5
 
 
 class GroundTruthError(ScrfdError):
@@ -41,6 +39,10 @@ class GroundTruth:
     boxes: NDArray[np.float64]
     counted: Mapping[str, NDArray[np.bool_]]
 
+    def with_counted(self, counted: Mapping[str, NDArray[np.bool_]]) -> GroundTruth:
+        """The same faces, with other settings."""
+        return GroundTruth(self.images, self.counts, self.boxes, counted)
+
     def select(self, images: Sequence[str]) -> GroundTruth:
         """Some of the pictures, in the order given. Raises GroundTruthError for one that is not here."""
         place = {name: i for i, name in enumerate(self.images)}
@@ -58,12 +60,33 @@ class GroundTruth:
 class Found:
     """The detections of a set of pictures, in the order of `GroundTruth.images`.
 
-    counts: (I,) detections a picture. boxes: (D, 4) x y w h. scores: (D,). Within a picture in any order.
+    counts: (I,) detections a picture. boxes: (D, 4) x y w h, finite. scores: (D,), finite, on any scale. Within a
+    picture in any order. Raises ValueError where the shapes disagree.
     """
 
     counts: NDArray[np.int64]
     boxes: NDArray[Any]
     scores: NDArray[Any]
+
+    def __post_init__(self) -> None:
+        n = int(self.counts.sum())
+        if self.boxes.shape != (n, 4) or self.scores.shape != (n,):
+            raise ValueError(f"{n} detections by counts, boxes {self.boxes.shape}, scores {self.scores.shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """What `average_precision` knows before it looks at a setting; `judge` goes on from here.
+
+    found: by falling scores within each picture. face: (D,) as `match` gives it. level: (D,) the first of the 1,000
+    thresholds that a detection reaches. valid: (D,) those of pictures that have a face; the others do not count.
+    """
+
+    truth: GroundTruth
+    found: Found
+    face: NDArray[np.int64]
+    level: NDArray[np.int64]
+    valid: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,28 +103,54 @@ def read_ground_truth(folder: Path) -> GroundTruth:
 
     Raises GroundTruthError for a missing or foreign file, MissingExtraError without scipy.
     """
-    faces = _load(folder / "wider_face_val.mat", "face_bbx_list")
-    images, counts, boxes = [], [], []
-    for event, names, lists in zip(faces["event_list"], faces["file_list"], faces["face_bbx_list"], strict=True):
-        for name, box in zip(names[0], lists[0], strict=True):
-            images.append(f"{event[0][0]}/{name[0][0]}")
-            boxes.append(np.asarray(box[0], np.float64).reshape(-1, 4))
-            counts.append(len(boxes[-1]))
-    starts = np.concatenate([[0], np.cumsum(counts)])
+    images, lists = read_lists(folder / "wider_face_val.mat", "face_bbx_list")
+    boxes = [np.asarray(box, np.float64).reshape(-1, 4) for box in lists]
+    counts = np.array([len(box) for box in boxes])
+    every = np.concatenate(boxes)
+    if not np.isfinite(every).all():
+        raise GroundTruthError(f"{folder / 'wider_face_val.mat'}: holds boxes that are not numbers")
+    starts = np.cumsum(counts) - counts
     counted = {}
     for setting in SETTINGS:
-        lists = _load(folder / f"wider_{setting}_val.mat", "gt_list")["gt_list"]
-        mask = np.zeros(starts[-1], bool)
-        chosen = [np.asarray(index[0], np.int64).ravel() for event in lists for index in event[0]]
-        if len(chosen) != len(images):
-            raise GroundTruthError(f"wider_{setting}_val.mat: {len(chosen)} pictures instead of {len(images)}")
-        for start, index in zip(starts, chosen, strict=False):
-            mask[start + index - 1] = True
+        path = folder / f"wider_{setting}_val.mat"
+        names, lists = read_lists(path, "gt_list")
+        if names != images:
+            raise GroundTruthError(f"{path}: its pictures are not those of wider_face_val.mat")
+        mask = np.zeros(len(every), bool)
+        for start, count, index in zip(starts.tolist(), counts.tolist(), lists, strict=True):
+            if index.size and not (index.min() >= 1 and index.max() <= count):
+                raise GroundTruthError(f"{path}: names faces that wider_face_val.mat does not have")
+            mask[start + index.astype(np.int64) - 1] = True
         counted[setting] = mask
-    return GroundTruth(tuple(images), np.array(counts), np.concatenate(boxes), counted)
+    if (counted["easy"] & ~counted["medium"]).any() or (counted["medium"] & ~counted["hard"]).any():
+        raise GroundTruthError(f"{folder}: easy faces must be medium ones too, and these hard; are the files mixed up?")
+    return GroundTruth(tuple(images), counts, every, counted)
 
 
-def _load(path: Path, key: str) -> dict[str, Any]:
+def read_lists(path: Path, key: str) -> tuple[list[str], list[NDArray[Any]]]:
+    """Names ("event/picture") and, for every picture, one array of numbers: the boxes (N, 4) of face_bbx_list, or
+    another list of the same file (gt_list, blur_label_list ...), flattened.
+
+    Raises GroundTruthError for a missing or foreign file, MissingExtraError without scipy.
+    """
+    content = _load(path, ("event_list", "file_list", key))
+    images: list[str] = []
+    values: list[NDArray[Any]] = []
+    try:
+        for event, names, lists in zip(content["event_list"], content["file_list"], content[key], strict=True):
+            images += [f"{event[0][0]}/{name[0][0]}" for name in names[0]]
+            values += [np.asarray(value[0]) for value in lists[0]]
+        numbers = all(value.dtype.kind in "iuf" for value in values)
+        if key == "face_bbx_list":
+            numbers &= all(value.ndim == 2 and value.shape[1] == 4 for value in values)
+        if len(images) != len(values) or not images or not numbers:
+            raise ValueError
+    except (ValueError, IndexError, TypeError, KeyError):
+        raise GroundTruthError(f"{path}: {key} is not as in WIDER FACE's eval_tools; fetch the file again") from None
+    return images, values if key == "face_bbx_list" else [value.ravel() for value in values]
+
+
+def _load(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     try:
         from scipy.io import loadmat
     except ImportError:
@@ -109,11 +158,11 @@ def _load(path: Path, key: str) -> dict[str, Any]:
     if not path.is_file():
         raise GroundTruthError(f"{path}: there is no such file; it is part of WIDER FACE's eval_tools")
     try:
-        content: dict[str, Any] = loadmat(path)
-    except Exception as error:
+        content: dict[str, Any] = loadmat(path, variable_names=keys)
+    except Exception as error:  # many kinds, for files that are not MATLAB's
         raise GroundTruthError(f"{path}: cannot be read as a MATLAB file: {error}") from error
-    if key not in content:
-        raise GroundTruthError(f"{path}: holds no {key}; it is not a file of WIDER FACE's eval_tools")
+    if missing := [key for key in keys if key not in content]:
+        raise GroundTruthError(f"{path}: holds no {missing[0]}; it is not a file of WIDER FACE's eval_tools")
     return content
 
 
@@ -123,15 +172,56 @@ def average_precision(truth: GroundTruth, found: Found) -> dict[str, Curve]:
     Scores are normalised over all detections; a detection belongs to the face of its picture that it overlaps most
     (IoU >= 0.5 with one pixel added to widths and heights, the first of equals); the best detection of a face that
     counts is right, those of an ignored face are left out, all others are wrong. Pictures without any face do not
-    count at all. AP is the area under the monotone envelope of 1,000 points.
+    count at all. AP is the area under the monotone envelope of 1,000 points. Raises ValueError for detections of
+    other pictures, or that are not finite.
     """
+    matched = prepare(truth, found)
+    return {setting: curve(matched, setting) for setting in truth.counted}
+
+
+def prepare(truth: GroundTruth, found: Found, overlap: float | None = OVERLAP) -> Matched:
+    """Everything that all settings share. overlap: as in `match`. Raises ValueError as `average_precision` does."""
     if len(found.counts) != len(truth.images):
         raise ValueError(f"detections of {len(found.counts)} pictures, ground truth of {len(truth.images)}")
+    if not (np.isfinite(found.scores).all() and np.isfinite(found.boxes).all()):
+        raise ValueError("scores or boxes that are not finite numbers")
     found = _by_score(found)
-    face = match(truth, found)
-    level = _threshold_index(found.scores)
-    with_faces = np.repeat(truth.counts > 0, found.counts)
-    return {setting: _curve(face, level, mask, with_faces) for setting, mask in truth.counted.items()}
+    valid = np.repeat(truth.counts > 0, found.counts)
+    return Matched(truth, found, match(truth, found, overlap), _threshold_index(found.scores), valid)
+
+
+def judge(matched: Matched, setting: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Indices of the detections that are right, and a mask (D,) of those that are proposed: right or wrong."""
+    on_face = np.flatnonzero(matched.face >= 0)
+    faces = matched.face[on_face]
+    counts = matched.truth.counted[setting][faces]
+    proposed = matched.valid.copy()
+    proposed[on_face[~counts]] = False
+    # Faces are numbered over all pictures and detections fall within each, so the first of a face is its best.
+    first = np.full(len(matched.truth.boxes), -1, np.int64)
+    first[faces[counts][::-1]] = on_face[counts][::-1]
+    return first[first >= 0], proposed
+
+
+def curve(matched: Matched, setting: str) -> Curve:
+    """The curve of one setting."""
+    right, proposed = judge(matched, setting)
+    hits = _histogram(matched.level[right])
+    total = _histogram(matched.level[proposed])
+    return Curve(*precision_recall(hits, total, np.array(matched.truth.counted[setting].sum())))
+
+
+def precision_recall(hits: NDArray[Any], total: NDArray[Any], faces: NDArray[Any]) -> tuple[Any, Any, Any]:
+    """AP, precision and recall from counts at each threshold: hits and total (..., 1000), faces (...)."""
+    right, proposed = np.cumsum(hits, axis=-1), np.cumsum(total, axis=-1)
+    precision = np.divide(right, proposed, out=np.zeros(right.shape), where=proposed > 0)
+    recall = right / np.maximum(faces, 1)[..., None]
+    area = _area(precision, recall)
+    return (area if area.ndim else float(area)), precision, recall
+
+
+def _histogram(level: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.bincount(level, minlength=NUM_THRESHOLDS + 1)[:NUM_THRESHOLDS]
 
 
 def _by_score(found: Found) -> Found:
@@ -144,58 +234,10 @@ def _by_score(found: Found) -> Found:
     return Found(found.counts, found.boxes[order], found.scores[order])
 
 
-def match(truth: GroundTruth, found: Found) -> NDArray[np.int64]:
-    """(D,) the face each detection belongs to, an index into `truth.boxes`, or -1 where none overlaps by half."""
-    face = np.full(len(found.scores), -1, np.int64)
-    detection, ground = _boxes(found.boxes), _boxes(truth.boxes)
-    middle = _middles(detection)
-    reach = (_middles(ground), ((ground[:, 2:] - ground[:, :2]) / 2 + 0.01).astype(np.float32).T.copy())
-    pairs: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
-    last_det = last_face = 0
-    for num_det, num_faces in zip(found.counts.tolist(), truth.counts.tolist(), strict=True):
-        step = max(1, _AT_ONCE // max(num_faces, 1))
-        faces = slice(last_face, last_face + num_faces)
-        for start in range(last_det, last_det + num_det if num_faces else last_det, step):
-            some = slice(start, min(start + step, last_det + num_det))
-            near = np.abs(middle[0, some, None] - reach[0][0, None, faces]) <= reach[1][0, None, faces]
-            near &= np.abs(middle[1, some, None] - reach[0][1, None, faces]) <= reach[1][1, None, faces]
-            which = np.flatnonzero(near)
-            pairs.append((which // num_faces + start, which % num_faces + last_face))
-        last_det += num_det
-        last_face += num_faces
-    if pairs:
-        _assign(face, detection, ground, *(np.concatenate(side) for side in zip(*pairs, strict=True)))
-    return face
-
-
-def _assign(
-    face: NDArray[np.int64],
-    detection: NDArray[np.float64],
-    ground: NDArray[np.float64],
-    rows: NDArray[np.intp],
-    columns: NDArray[np.intp],
-) -> None:
-    """Exact overlaps of the pairs, which come by detection, then face; the first of the largest wins."""
-    a, b = detection[rows], ground[columns]
-    shared = np.maximum(0, np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0]))
-    shared *= np.maximum(0, np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1]))
-    area_a, area_b = ((c[:, 2] - c[:, 0]) * (c[:, 3] - c[:, 1]) for c in (a, b))
-    overlap = shared / (area_a + area_b - shared)
-    good = overlap >= _OVERLAP
-    rows, columns, overlap = rows[good], columns[good], overlap[good]
-    # Written from the last to the first and from the worst to the best, so that what stays is the first best.
-    order = np.lexsort((-columns, overlap))
-    face[rows[order]] = columns[order]
-
-
-def _boxes(xywh: NDArray[Any]) -> NDArray[np.float64]:
-    """Corners with the protocol's extra pixel."""
-    xywh = xywh.astype(np.float64)
-    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:] + 1], axis=1)
-
-
-def _middles(boxes: NDArray[np.float64]) -> NDArray[np.float32]:
-    return ((boxes[:, :2] + boxes[:, 2:]) / 2).astype(np.float32).T.copy()
+def match(truth: GroundTruth, found: Found, overlap: float | None = OVERLAP) -> NDArray[np.int64]:
+    """(D,) the face each detection belongs to, an index into `truth.boxes`, or -1: that of the largest IoU, the first
+    of equals, if it is at least `overlap`; for None, among the faces whose box holds the detection's middle."""
+    return best_face(found.counts, found.boxes, truth.counts, truth.boxes, overlap)
 
 
 def _threshold_index(scores: NDArray[Any]) -> NDArray[np.int64]:
@@ -208,25 +250,7 @@ def _threshold_index(scores: NDArray[Any]) -> NDArray[np.int64]:
     return NUM_THRESHOLDS - reached
 
 
-def _curve(
-    face: NDArray[np.int64], level: NDArray[np.int64], counted: NDArray[np.bool_], valid: NDArray[np.bool_]
-) -> Curve:
-    on_face = face >= 0
-    counts = np.zeros(len(face), bool)
-    counts[on_face] = counted[face[on_face]]
-    proposed = valid & (counts | ~on_face)
-    # Faces are numbered over all pictures and detections fall within each, so the first of a face is its best.
-    candidates = np.flatnonzero(counts)
-    _, first = np.unique(face[candidates], return_index=True)
-    right = np.cumsum(np.bincount(level[candidates[first]], minlength=NUM_THRESHOLDS + 1)[:NUM_THRESHOLDS])
-    total = np.cumsum(np.bincount(level[proposed], minlength=NUM_THRESHOLDS + 1)[:NUM_THRESHOLDS])
-    precision = np.divide(right, total, out=np.zeros(NUM_THRESHOLDS), where=total > 0)
-    recall = right / max(int(counted.sum()), 1)
-    return Curve(_area(precision, recall), precision, recall)
-
-
-def _area(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> float:
+def _area(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> Any:
     """Area under the envelope: precision made non-increasing from the right, with (0, 0) and (1, 0) at the ends."""
-    heights = np.maximum.accumulate(np.concatenate([[0.0], precision, [0.0]])[::-1])[::-1]
-    widths = np.diff(np.concatenate([[0.0], recall, [1.0]]))
-    return float(np.sum(widths * heights[1:]))
+    heights = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
+    return np.sum(np.diff(recall, axis=-1, prepend=0) * heights, axis=-1)

@@ -12,8 +12,8 @@ from typing import Protocol
 import cv2
 
 from scrfdkit import draw, image
+from scrfdkit.atomic import make_folder, save
 from scrfdkit.errors import ImageError, ScrfdError
-from scrfdkit.files.atomic import make_folder, save
 from scrfdkit.files.inputs import Source
 from scrfdkit.files.names import Guard
 from scrfdkit.files.records import Record, failure_record, frame_record, picture_record

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from scrfdkit.atomic import is_special, make_folder, write_error
 from scrfdkit.errors import OptionError
 from scrfdkit.files import names
-from scrfdkit.files.atomic import is_special, make_folder, write_error
 from scrfdkit.files.inputs import expand
 from scrfdkit.files.job import Task
 from scrfdkit.files.records import Journal

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from scrfdkit.atomic import write_error
 from scrfdkit.errors import OptionError, ScrfdError
-from scrfdkit.files.atomic import write_error
 from scrfdkit.types import Detections
 
 Record = dict[str, Any]

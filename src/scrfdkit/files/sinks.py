@@ -14,17 +14,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
-from scrfdkit.files.atomic import AtomicFile, save, write_error
+from scrfdkit.atomic import AtomicFile, save, write_error
 from scrfdkit.files.records import Record, encode
-
-FIVE_POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
-
-
-def point_names(num_keypoints: int) -> tuple[str, ...]:
-    """Names of a network's key points: those of the usual five, else numbers."""
-    if num_keypoints == len(FIVE_POINTS):
-        return FIVE_POINTS
-    return tuple(f"point_{i + 1}" for i in range(num_keypoints))
+from scrfdkit.types import point_names
 
 
 class Sink(Protocol):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from scrfdkit import atomic
 from scrfdkit.errors import MissingExtraError, WeightError
 from scrfdkit.model import header
 from scrfdkit.model.header import Layout, PathLike
@@ -87,7 +88,7 @@ def save(
     """Writes a complete weight file, float32, and returns what it says of itself.
 
     net is a module or its state dict; it must fit spec (and `fused`), else WeightError. The file appears whole or not
-    at all. Raises WeightError, naming the file, where it cannot be written.
+    at all. Raises ScrfdError, naming the file, where it cannot be written.
     """
     from safetensors.torch import save as serialise
 
@@ -99,7 +100,7 @@ def save(
     tensors = {k: (_code(v), tuple(v.shape), v.numpy().tobytes()) for k, v in state.items()}
     size = sum(len(data) for _, _, data in tensors.values())
     info = WeightInfo(name, spec, fused, dict(metrics or {}), licence, source, header.digest(tensors), size)
-    header.write(path, header.ordered(serialise(state, info.to_metadata())))
+    atomic.save(Path(path), header.ordered(serialise(state, info.to_metadata())))
     return info
 
 

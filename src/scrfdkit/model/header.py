@@ -1,11 +1,10 @@
-"""The outside of a safetensors file: its header, the sha256 over its tensors, and writing it whole. No torch."""
+"""The outside of a safetensors file: its header, and the sha256 over its tensors. No torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -87,17 +86,3 @@ def ordered(data: bytes) -> bytes:
     text = json.dumps(content, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors are aligned to eight bytes
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
-
-
-def write(path: PathLike, data: bytes) -> None:
-    """The file appears whole or not at all. Raises WeightError where it cannot be written."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise WeightError(f"{path}: cannot be written: {error.strerror or error}") from None

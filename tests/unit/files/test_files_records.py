@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scrfdkit.atomic import AtomicFile, partial_path, save
 from scrfdkit.errors import OptionError, ScrfdError
-from scrfdkit.files.atomic import AtomicFile, partial_path, save
 from scrfdkit.files.records import (
     Journal,
     Record,

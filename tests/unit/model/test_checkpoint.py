@@ -10,7 +10,7 @@ import torch
 from networks import CROWDHUMAN, gap, random_net
 from safetensors.torch import save_file
 
-from scrfdkit.errors import WeightError
+from scrfdkit.errors import ScrfdError, WeightError
 from scrfdkit.model import header
 from scrfdkit.model.checkpoint import import_pth, load, read_header, save
 from scrfdkit.model.net import build, fuse
@@ -110,8 +110,9 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
     for read in (read_header, load, import_pth):
         with pytest.raises(WeightError, match=r"nothing\.pth: .*[Nn]o such file"):
             read(tmp_path / "nothing.pth")
-    with pytest.raises(WeightError, match="cannot be written"):
-        save(tmp_path / "no folder" / "w.safetensors", build(SPEC), SPEC, name=NAME)
+    (tmp_path / "file").touch()
+    with pytest.raises(ScrfdError, match="cannot be written"):
+        save(tmp_path / "file" / "w.safetensors", build(SPEC), SPEC, name=NAME)
 
 
 @pytest.mark.parametrize(

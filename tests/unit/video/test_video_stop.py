@@ -15,7 +15,7 @@ def test_stop_ends_the_source_and_keeps_a_whole_output(tmp_path: Path) -> None:
     seen: list[int] = []
     results = process(source, lambda _: Detections.empty(5), output=output, stop=lambda: len(seen) >= 12)
     for result in results:
-        seen.append(result.index)
+        seen.append(result.index)  # noqa: PERF401  # `stop` looks at it meanwhile
     assert seen == list(range(len(seen)))
     assert 12 <= len(seen) < 30
     assert len(list(frames(output))) == len(seen)

@@ -1,0 +1,245 @@
+"""`scrfd eval` and `scrfd calibrate` as their users run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from wider_files import FIRST, SECOND, write_ground_truth, write_pictures, write_results
+
+from scrfdkit import Detector, weights
+from scrfdkit.data import formats
+from scrfdkit.data.labels import LabelledImage
+from scrfdkit.evaluate import results
+from scrfdkit.evaluate.stored import read_thresholds
+from scrfdkit.evaluate.widerface import average_precision, read_ground_truth
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+
+
+def scrfd(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scrfdkit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120, check=False)
+
+
+@pytest.fixture
+def wider(tmp_path: Path) -> Path:
+    """A tiny WIDER FACE with two runs' results."""
+    write_ground_truth(tmp_path / "gt")
+    write_pictures(tmp_path / "images")
+    write_results(tmp_path / "first.npz", FIRST)
+    write_results(tmp_path / "second.npz", SECOND)
+    return tmp_path
+
+
+def test_board_of_two_runs(wider: Path) -> None:
+    done = scrfd(
+        *("eval", "widerface", "--gt", wider / "gt", "--detections", wider / "first.npz"),
+        *("--detections", wider / "second.npz", "--bootstrap", "50", "--rough"),
+        *("--curves", wider / "out/c.svg", "--curves", wider / "out/c.png", "--json"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    record = json.loads(done.stdout)
+    assert (record["pictures"], record["faces"]["hard"]) == (3, 4)
+    truth = read_ground_truth(wider / "gt")
+    for row in record["rows"]:
+        some, found, _ = results.align(truth, results.read(wider / f"{row['name']}.npz"))
+        curves = average_precision(some, found)
+        assert row["ap"] == {setting: round(100 * curve.ap, 6) for setting, curve in curves.items()}
+        low, high = row["interval"]["hard"]
+        assert low <= high
+    assert [(d["first"], d["second"]) for d in record["differences"]] == [("first", "second")]
+    assert set(record["rough"]["first"]) == {
+        *(
+            "IoU 0.3",
+            "middle inside",
+            "faces from 16 px",
+            "faces from 32 px",
+            "faces from 64 px",
+            "yes or no a picture",
+        ),
+    }
+    assert record["rough"]["first"]["IoU 0.3"]["hard"] > record["rows"][0]["ap"]["hard"]
+    assert (wider / "out/c.svg").read_text().startswith("<svg")
+    with Pillow.open(wider / "out/c.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_tables(wider: Path) -> None:
+    done = scrfd(
+        *("eval", "widerface", "--gt", wider / "gt", "--detections", wider / "first.npz"),
+        *("--detections", wider / "second.npz", "--bootstrap", "50", "--rough"),
+    )
+    assert done.returncode == 0
+    assert "AP in percent on 3 of 3 pictures; faces: 4 easy, 4 medium, 4 hard" in done.stdout
+    for words in ("first less second", "yes or no a picture", "1/3 right at 0.5", "3/3 right at 0.5", "["):
+        assert words in done.stdout
+
+
+def test_oddities_are_told(wider: Path) -> None:
+    odd = dict(FIRST)
+    odd.pop("12--Group_Photo/c")
+    odd["x/y"] = [(float("nan"), 0, 1, 1, 0.5)]
+    odd["0--Party/b"] = [(0, 0, 5, 5, float("nan")), (0, 0, -5, 5, 0.4)]
+    done = scrfd("eval", "widerface", "--gt", wider / "gt", "--detections", write_results(wider / "odd.npz", odd))
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "warning: scored on 2 of 3 pictures, as the others have no results:"
+        " not comparable with figures of the whole set",
+        "warning: 1 pictures with results are not in the ground truth and were left out",
+        "warning: 1 detections whose score is not a finite number were left out",
+        "warning: 1 boxes have a negative width or height and count as false alarms",
+    ]
+    assert "on 2 of 3 pictures" in done.stdout
+
+
+def test_model_on_the_pictures_that_are_there(wider: Path) -> None:
+    (wider / "images/12--Group_Photo/c.jpg").unlink()
+    model = weights.embedded()
+    done = scrfd(
+        *("eval", "widerface", "--data", wider, "--model", model, "--mode", "320"),
+        *("--save-detections", wider / "kept", "--missing", "empty", "--json"),
+    )
+    assert done.returncode == 0
+    row = json.loads(done.stdout)["rows"][0]
+    assert row["name"] == model.stem
+    assert row["milliseconds"] > 0
+    assert 0.6e6 < row["parameters"] < 0.7e6
+    assert row["notes"][0] == "1 of 3 pictures have no results: their faces count as missed"
+    assert sorted(p.name for p in (wider / "kept/0--Party").iterdir()) == ["a.txt", "b.txt"]
+    again = scrfd(
+        "eval", "widerface", "--gt", wider / "gt", "--detections", wider / "kept", "--missing", "empty", "--json"
+    )
+    assert json.loads(again.stdout)["rows"][0]["ap"] == row["ap"]
+
+
+WRONG: list[tuple[Sequence[str], str]] = [
+    (["--gt", "gt"], "--model or --detections: nothing to score"),
+    (["--detections", "first.npz"], "--gt: name the folder"),
+    (["--gt", "gt", "--model", "scrfd_500m_kps"], "--data: a model needs pictures"),
+    (["--gt", "images", "--detections", "first.npz"], "wider_face_val.mat: there is no such file"),
+    (["--gt", "gt", "--detections", "nothing"], "nothing: there is no such file or folder"),
+    (["--gt", "gt", "--detections", "broken"], "a.txt:2: says 3 faces, 1 lines follow"),
+    (["--gt", "gt", "--detections", "first.npz", "--curves", "c.pdf"], "c.pdf is neither"),
+    (["--gt", "gt", "--detections", "first.npz", "--save-detections", "x"], "--save-detections keeps"),
+    (["--data", ".", "--model", "scrfd_500m_kps", "--mode", "wide"], "--mode: 'wide' is not"),
+    (["--data", "gt", "--model", "scrfd_500m_kps"], "holds none of the ground truth's pictures"),
+    (["--gt", "gt", "--detections", "part.npz", "--missing", "error"], "part: 1 of 3 pictures have no results"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "told"), WRONG, ids=[told for _, told in WRONG])
+def test_mistakes_are_one_line(
+    wider: Path, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], told: str
+) -> None:
+    monkeypatch.chdir(wider)
+    (wider / "broken/e").mkdir(parents=True)
+    (wider / "broken/e/a.txt").write_text("a\n3\n1 2 3 4 0.5\n")
+    write_results(wider / "part.npz", {name: FIRST[name] for name in list(FIRST)[:2]})
+    done = scrfd("eval", "widerface", *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
+    """Two photographs, labelled by the detector itself; one more label has no picture."""
+    folder = tmp_path_factory.mktemp("album")
+    labels = []
+    detector = Detector.open(device="cpu", threads=1)
+    for name in ("astronaut.jpg", "solvay_1927.jpg"):
+        shutil.copy(examples / name, folder / name)
+        faces = detector.detect(folder / name, input_size=640)
+        assert faces.keypoints is not None
+        points = np.concatenate([faces.keypoints, np.ones((len(faces), 5, 1), np.float32)], axis=2)
+        with Pillow.open(folder / name) as picture:
+            width, height = picture.size
+        labels.append(LabelledImage(name, width, height, faces.boxes, np.zeros(len(faces), bool), points))
+    labels.append(LabelledImage("gone.jpg", 9, 9, np.array([[1, 1, 5, 5]], np.float32), np.zeros(1, bool), points[:1]))
+    formats.write(labels, folder / "labelv2.txt", "labelv2")
+    return folder
+
+
+def test_own_labels(album: Path) -> None:
+    done = scrfd(
+        "eval", "labels", "--labels", album / "labelv2.txt", "--images", album, "--model", weights.embedded(), "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert (record["pictures"], record["pictures_of_ground_truth"]) == (2, 3)
+    (row,) = record["rows"]
+    # Labels are the same network's faces from 0.5 on, found with other padding.
+    assert row["ap"]["all"] > 95
+    landmarks = record["landmarks"][row["name"]]
+    assert landmarks["mean"] < 0.03
+    assert landmarks["faces"] + landmarks["missed"] == record["faces"]["all"]
+    assert landmarks["missed"] <= 2
+    table = scrfd("eval", "labels", "--labels", album / "labelv2.txt", "--images", album, "--model", weights.embedded())
+    assert "landmark error in distances between the eyes" in table.stdout
+
+
+def test_threshold_is_found_and_kept(album: Path, tmp_path: Path) -> None:
+    target = tmp_path / "mine.onnx"
+    done = scrfd(
+        *(
+            "calibrate",
+            "--labels",
+            album / "labelv2.txt",
+            "--images",
+            album,
+            "--model",
+            weights.embedded(),
+            "--size",
+            "640",
+        ),
+        *("--precision", "0.99", "--recall", "0.9", "--output", target, "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    found = record["thresholds"]["precision 0.99"]
+    assert found["precision"] >= 0.99
+    # The labels are all faces from 0.5 on, so the worst of them is where everything above is right.
+    detector = Detector.open(device="cpu", threads=1)
+    worst = [
+        detector.detect(album / name, input_size=640).scores.min() for name in ("astronaut.jpg", "solvay_1927.jpg")
+    ]
+    assert found["score_threshold"] == pytest.approx(min(worst), abs=1e-4)
+    assert found["recall"] == 1
+    kept = read_thresholds(target)
+    assert kept["precision 0.99"]["score_threshold"] == found["score_threshold"]
+    assert kept["recall 0.9"]["pictures"] == record["pictures"] == 2
+    again = Detector.open(target, device="cpu", threads=1).detect(album / "astronaut.jpg")
+    assert len(again) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "--precision or --recall: say what is wanted"),
+        (["--precision", "0.9"], "--data or --labels: name one"),
+        (["--precision", "0.9", "--labels", "labelv2.txt", "--store"], "--store: the embedded weights are part"),
+        (["--precision", "0.9", "--labels", "labelv2.txt", "--output", "x.safetensors"], "give it the suffix .onnx"),
+        (["--recall", "1.0", "--labels", "extra.txt"], "no threshold gives a recall of 1; all detections together"),
+    ],
+)
+def test_mistakes_of_calibrate(
+    album: Path, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str], told: str
+) -> None:
+    monkeypatch.chdir(album)
+    Path("extra.txt").write_text("# astronaut.jpg 512 512\n1 1 4 4\n")
+    done = scrfd("calibrate", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
