@@ -17,7 +17,7 @@ def test_package() -> None:
 
 def test_detector() -> None:
     public = {name for name in vars(scrfdkit.Detector) if not name.startswith("_")}
-    assert public == {"open", "detect", "detect_batch", "device", "num_keypoints", "load", "plan"}
+    assert public == {"open", "detect", "detect_batch", "detect_each", "device", "num_keypoints", "load", "plan"}
     assert list(inspect.signature(scrfdkit.Detector.open).parameters) == [
         *("model", "device", "strict_device", "runtime", "threads", "options")
     ]

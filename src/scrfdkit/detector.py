@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scrfdkit import image, steps, weights, zoo
-from scrfdkit.errors import DeviceError, ModelError, OptionError
+from scrfdkit.errors import DeviceError, ImageError, ModelError, OptionError
 from scrfdkit.image import Picture, Source
 from scrfdkit.layout import Layout, identify
 from scrfdkit.options import Options
@@ -21,6 +22,7 @@ from scrfdkit.views import decoding_target
 
 DEVICES = ("auto", "cpu", "cuda")
 RUNTIMES = ("onnxruntime", "pytorch")
+MAX_THREADS = 1024
 _PROBE = (256, 256)  # large enough for every level of a five-level head to have a size of its own
 
 
@@ -35,8 +37,7 @@ class Detector:
         self.options = options or Options()
         self.path = path
         self.layout = _probe(runtime, path)
-        spec = runtime.metadata.get("spec")
-        self.input = ModelSpec.from_json(spec).input if spec else Input()
+        self.input = _input_of(runtime)
         self._check_size(self.options)
 
     @classmethod
@@ -66,8 +67,10 @@ class Detector:
             raise OptionError(f"device: {device!r} is not one of {DEVICES}")
         if runtime not in (None, *RUNTIMES):
             raise OptionError(f"runtime: {runtime!r} is not one of {RUNTIMES}")
-        if threads is not None and threads < 1:
-            raise OptionError(f"threads: {threads} is not a number from 1")
+        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MAX_THREADS):
+            raise OptionError(f"threads: {threads!r} is not a number from 1 to {MAX_THREADS}")
+        if model is not None and not isinstance(model, (str, Path)):
+            raise OptionError(f"model: {type(model).__name__} is neither a name nor a path")
         chosen = Options().override(**options)
         path = _resolve(model, runtime)
         loaded = _load(path, runtime, device, threads)
@@ -103,15 +106,40 @@ class Detector:
         """Faces of several pictures of any sizes, in order; each as `detect` gives it, within float rounding.
 
         Pictures whose canvases have the same size share a run of the network, `batch_size` at a time.
+        Raises ImageError for the first picture that cannot be read; `detect_each` goes on.
         """
+        return self._detect(self._loaded(pictures, options, keep_errors=False), options)  # type: ignore[arg-type]
+
+    def detect_each(self, pictures: Sequence[Source], **options: Any) -> list[Detections | ImageError]:
+        """As `detect_batch`, but a picture that cannot be read has its ImageError in its place."""
+        loaded = self._loaded(pictures, options, keep_errors=True)
+        faces = iter(self._detect([p for p in loaded if isinstance(p, Picture)], options))
+        return [next(faces) if isinstance(p, Picture) else p for p in loaded]
+
+    def _loaded(
+        self, pictures: Sequence[Source], options: dict[str, Any], *, keep_errors: bool
+    ) -> list[Picture | ImageError]:
+        if isinstance(pictures, (str, bytes, bytearray, memoryview, Path, np.ndarray)):
+            raise ImageError(f"{type(pictures).__name__}: a list of pictures is needed; `detect` takes one")
+        chosen = self.options.override(**options)
+        loaded: list[Picture | ImageError] = []
+        for picture in pictures:
+            try:
+                loaded += self.load([picture], chosen)
+            except ImageError as error:
+                if not keep_errors:
+                    raise
+                loaded.append(error)
+        return loaded
+
+    def _detect(self, pictures: Sequence[Picture], options: dict[str, Any]) -> list[Detections]:
         chosen = self.options.override(**options)
         self._check_size(chosen)
-        loaded = self.load(pictures, chosen)
         candidates = []
-        for batch in self.plan(loaded, chosen):
+        for batch in self.plan(pictures, chosen):
             blob = steps.preprocess(batch, self.input, self.runtime.batch_size)
             candidates += steps.postprocess(self.runtime.run(blob), self.layout, batch, chosen)
-        return steps.merge(candidates, loaded, chosen)
+        return steps.merge(candidates, pictures, chosen)
 
     def load(self, sources: Sequence[Source], options: Options) -> list[Picture]:
         """Decodes pictures, JPEGs no larger than these options need. Raises ImageError."""
@@ -134,6 +162,14 @@ class Detector:
                 )
 
 
+def _input_of(runtime: Runtime) -> Input:
+    """How the network wants its pixels: as its file says, or as every official network does."""
+    try:
+        return ModelSpec.from_json(runtime.metadata["spec"]).input
+    except (KeyError, ValueError):  # files of others may use the word for something else
+        return Input()
+
+
 def _probe(runtime: Runtime, path: Path | None) -> Layout:
     """Runs the network once on a blank picture to learn which output is what."""
     canvas = runtime.input_size or _PROBE
@@ -153,10 +189,18 @@ def _resolve(model: str | Path | None, runtime: str | None) -> Path:
     if model is None:
         return weights.embedded(suffixes[0])
     path = Path(model)
-    if path.suffix in weights.SUFFIXES or path.exists():
-        if not path.is_file():
-            raise ModelError(f"{path}: there is no such file")
+    try:
+        mode = path.stat().st_mode if str(model) else None
+    except FileNotFoundError:
+        mode = None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{model}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if mode is not None and stat.S_ISDIR(mode):
+        raise ModelError(f"{path}: is a folder, not a network")
+    if mode is not None:
         return path
+    if path.suffix in weights.SUFFIXES:
+        raise ModelError(f"{path}: there is no such file")
     try:
         name = zoo.find(str(model)).name
     except ValueError as error:

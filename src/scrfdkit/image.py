@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,13 +18,12 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import UnidentifiedImageError
 
 from scrfdkit.errors import ImageError
 from scrfdkit.types import Image
 
 MAX_PIXELS = 178_956_970
-"""Largest picture read by default, in pixels: the size at which Pillow itself refuses (537 MB once decoded)."""
+"""Largest picture read by default, in pixels (537 MB once decoded)."""
 
 # Pillow knows formats that run other programs (EPS) or are no pictures; only these are tried.
 _FORMATS = ("PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG", "JPEG2000", "PPM", "TGA", "ICO")
@@ -98,11 +98,6 @@ def _named(label: str, decode: Any) -> Picture:
         picture: Picture = decode()
     except ImageError:
         raise
-    except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
-        raise ImageError(
-            f"{label}: {error}; if the file is trusted, raise max_pixels and, for formats other than JPEG,"
-            " PIL.Image.MAX_IMAGE_PIXELS"
-        ) from None
     except MemoryError:
         raise ImageError(f"{label}: not enough memory to decode it") from None
     except Exception as error:
@@ -200,16 +195,33 @@ def _orientation(block: bytes | Pillow.Exif) -> int:
 def _from_other(data: bytes, label: str, max_pixels: int) -> Picture:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         _enable_heif(label)
-    Pillow.init()  # with a list of formats, `open` knows only the plug-ins that are loaded already
-    try:
-        image = Pillow.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Pillow.OPEN])
-    except UnidentifiedImageError:
+    image = _open(data)
+    if image is None:
         raise ImageError(
             f"{label}: is not a picture in a known format (it starts with {data[:8]!r})"
             if not re.match(rb"\s*<(\?xml|svg)", data)
             else f"{label}: is an SVG drawing; render it to PNG first"
-        ) from None
+        )
     return _from_pillow(image, label, max_pixels)
+
+
+def _open(data: bytes) -> Pillow.Image | None:
+    """Tries the known formats one by one, None if it is in none of them.
+
+    `PIL.Image.open` would do the same, but with a size limit of its own that only a global variable changes.
+    """
+    Pillow.init()
+    for name in _FORMATS:
+        factory, accepts = Pillow.OPEN.get(name, (None, None))
+        if factory is None:
+            continue
+        verdict = accepts(data[:16]) if accepts is not None else True
+        if verdict and not isinstance(verdict, str):  # a text says that it is the format, but not supported here
+            try:
+                return factory(io.BytesIO(data), "")
+            except (SyntaxError, IndexError, TypeError, struct.error):
+                continue
+    return None
 
 
 def _enable_heif(label: str) -> None:
@@ -222,11 +234,13 @@ def _enable_heif(label: str) -> None:
 
 def _from_pillow(image: Pillow.Image, label: str, max_pixels: int) -> Picture:
     _check_size(*image.size, label, max_pixels)
+    image.load()  # Pillow turns a TIFF upright itself when it loads it, and then drops the tag
     orientation = _orientation(image.getexif())
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
-        values = values >> 8 if values.max(initial=0) > 255 else values
-        pixels = _from_array(np.clip(values, 0, 255).astype(np.uint8), label)
+        # "I;16" has 16 bits; "I" has 32, of which files use as many as they like.
+        deep = image.mode != "I" or values.max(initial=0) > 255
+        pixels = _from_array(np.clip(values >> 8 if deep else values, 0, 255).astype(np.uint8), label)
     elif image.mode == "F":
         raise ImageError(f"{label}: holds floating-point pixels, which have no fixed range; convert it to 8 bits")
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 from scrfdkit.errors import OptionError
@@ -14,6 +15,8 @@ Size: TypeAlias = "str | int | tuple[int, int]"
 """One network input: "auto", "original", a long side, or (width, height)."""
 
 AUTO_LONG_SIDE = 640
+MAX_SIDE = 16384
+"""Largest side of a network input: its maps take about 3 KB a pixel even in the smallest network."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -72,7 +75,11 @@ class Options:
             f"tile_overlap: {self.tile_overlap!r} is not between 0 and 0.9",
         )
         _require(
-            self.rotate in (0, 90, 180, 270, "auto"),
+            self.fast_decoding is None or isinstance(self.fast_decoding, bool),
+            f"fast_decoding: {self.fast_decoding!r} is not True, False or None",
+        )
+        _require(
+            isinstance(self.rotate, (str, Integral)) and self.rotate in (0, 90, 180, 270, "auto"),
             f"rotate: {self.rotate!r} is not 0, 90, 180, 270 or 'auto'",
         )
         _require(_is_whole(self.batch_size, 1), f"batch_size: {self.batch_size!r} is not a number from 1")
@@ -93,23 +100,33 @@ class Options:
         return replace(self, **changes)
 
 
+_TRUTH = (bool,)  # numbers to Python, but never meant as one
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    kind: Any = type(value)
+    return issubclass(kind, Real) and kind not in _TRUTH and math.isfinite(value)
 
 
 def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    kind: Any = type(value)
+    return issubclass(kind, Integral) and kind not in _TRUTH and int(value) >= least
 
 
 def _size(value: Any, name: str = "input_size") -> Size:
-    if value in ("auto", "original") or (_is_whole(value, 1) and value <= 16384):
-        return value  # type: ignore[no-any-return]
+    if isinstance(value, str) and value in ("auto", "original"):
+        return value
+    if _is_whole(value, 1):
+        _require(value <= MAX_SIDE, f"{name}: {value} is over {MAX_SIDE}")
+        return int(value)
     if isinstance(value, (tuple, list)) and len(value) == 2 and all(_is_whole(v, 1) for v in value):
+        width, height = int(value[0]), int(value[1])
         _require(
-            all(v % MULTIPLE == 0 for v in value),
-            f"{name}: {value[0]}x{value[1]}: width and height must be multiples of {MULTIPLE}",
+            width % MULTIPLE == height % MULTIPLE == 0,
+            f"{name}: {width}x{height}: width and height must be multiples of {MULTIPLE}",
         )
-        return (value[0], value[1])
+        _require(max(width, height) <= MAX_SIDE, f"{name}: {width}x{height}: a side is over {MAX_SIDE}")
+        return (width, height)
     raise OptionError(f"{name}: {value!r} is not 'auto', 'original', a long side, or width and height")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -11,9 +12,18 @@ Block = Literal["separable", "basic", "bottleneck"]
 Norm = Literal["bn", "gn"]
 
 
+MAX_WIDTH = 65536
+"""Widest layer and longest tower allowed: more is a damaged file, and would exhaust the memory."""
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _require_whole(name: str, values: Iterable[Any], least: int = 1) -> None:
+    good = all(type(value) is int and least <= value <= MAX_WIDTH for value in values)
+    _require(good, f"{name}: whole numbers from {least} to {MAX_WIDTH} are needed")
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class Backbone:
         _require(len(self.stem) == units, f"backbone.stem: {self.block} needs {units} widths, got {self.stem}")
         for name in ("blocks", "widths"):
             _require(len(getattr(self, name)) == 4, f"backbone.{name}: four numbers are needed")
-        _require(min(*self.stem, *self.blocks, *self.widths) > 0, "backbone: every number must be positive")
+        _require_whole("backbone", (*self.stem, *self.blocks, *self.widths))
 
     @property
     def expansion(self) -> int:
@@ -58,7 +68,7 @@ class Neck:
     channels: int
 
     def __post_init__(self) -> None:
-        _require(self.channels > 0, "neck.channels must be positive")
+        _require_whole("neck.channels", [self.channels])
 
 
 @dataclass(frozen=True)
@@ -88,14 +98,18 @@ class Head:
 
     def __post_init__(self) -> None:
         _require(self.norm in get_args(Norm), f"head.norm: {self.norm!r} is not one of {get_args(Norm)}")
-        _require(min(self.depth, self.channels) > 0, "head: depth and channels must be positive")
+        _require_whole("head.depth, head.channels", (self.depth, self.channels))
+        _require_whole("head.groups, head.num_keypoints", (self.groups, self.num_keypoints), least=0)
         if self.norm == "gn":
             _require(
                 self.groups > 0 and self.channels % self.groups == 0,
                 f"head.groups: {self.groups} does not divide {self.channels} channels",
             )
-        _require(self.num_keypoints >= 0, "head.num_keypoints must not be negative")
-        _require(len(self.strides) >= 3, "head.strides: at least three levels are needed")
+        doubling = tuple(8 << level for level in range(len(self.strides)))
+        _require(
+            len(self.strides) >= 3 and self.strides == doubling,
+            "head.strides: (8, 16, 32) or longer, doubling, is needed",
+        )
         _require(
             len(self.anchor_sizes) == len(self.strides) and len({len(a) for a in self.anchor_sizes}) == 1,
             "head.anchor_sizes: one tuple of equal length a level is needed",
@@ -115,7 +129,8 @@ class Input:
     std: float = 128.0
 
     def __post_init__(self) -> None:
-        _require(self.std > 0, "input.std must be positive")
+        numbers = all(type(value) in (int, float) and math.isfinite(value) for value in (self.mean, self.std))
+        _require(numbers and self.std > 0, "input: mean and std must be numbers, std positive")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -79,8 +80,17 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, which: slice | Sequence[int] | NDArray[Any]) -> Detections:
-        """Some of the faces: a slice, a boolean mask or an array of indices."""
+    def __iter__(self) -> Iterator[Detections]:
+        """The faces one by one, each as a value with N = 1."""
+        return (self[i : i + 1] for i in range(len(self)))
+
+    def __getitem__(self, which: int | slice | Sequence[int] | NDArray[Any]) -> Detections:
+        """Some of the faces: a slice, a boolean mask or an array of indices; a number gives a value with N = 1.
+
+        Raises IndexError for a number that is out of range.
+        """
+        if isinstance(which, Integral):
+            which = [int(which)]
         return Detections(
             self.boxes[which],
             self.scores[which],

@@ -22,29 +22,16 @@ SUFFIXES = (".onnx", ".safetensors", ".pth")
 
 @dataclass(frozen=True)
 class Embedded:
-    """A weight file inside the package: its name there, its sha256, and what docs/weights.md says of it in short."""
+    """A weight file inside the package: its name there and its sha256. The file itself says where it comes from."""
 
     file: str
     sha256: str
-    trained_on: str
-    licence: str
 
-
-_ORIGIN = "trained from scratch for scrfdkit on 2,726 WIDER FACE pictures, landmarks by the official 2.5g_kps network"
-_TERMS = "non-commercial research only (WIDER FACE is CC BY-NC-ND 4.0)"
 
 EMBEDDED = {
-    ".onnx": Embedded(
-        "scrfd_500m_kps.onnx",
-        "b60bc32a626cb2cc05e3ffa28d6f53af438d574851a538691cd7c72106baadf8",
-        _ORIGIN,
-        _TERMS,
-    ),
+    ".onnx": Embedded("scrfd_500m_kps.onnx", "b60bc32a626cb2cc05e3ffa28d6f53af438d574851a538691cd7c72106baadf8"),
     ".safetensors": Embedded(
-        "scrfd_500m_kps.safetensors",
-        "431f444a0fb281f0ce7dbfe531b03249bec5723fc838496fe61d77d8eeddf7cd",
-        _ORIGIN,
-        _TERMS,
+        "scrfd_500m_kps.safetensors", "431f444a0fb281f0ce7dbfe531b03249bec5723fc838496fe61d77d8eeddf7cd"
     ),
 }
 
@@ -84,7 +71,11 @@ def locate(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> Path | None:
     for suffix in suffixes:
         for stem in stems:
             path = folder / (stem + suffix)
-            if path.is_file():
+            try:
+                found = path.is_file()
+            except OSError as error:
+                raise WeightError(f"{path}: cannot be looked at: {error.strerror}") from None
+            if found:
                 return path
     if entry.name == DEFAULT:
         for suffix in suffixes:

@@ -110,6 +110,19 @@ def test_one_bad_picture_in_a_batch_is_named(detector: Detector, solvay: np.ndar
         detector.detect_batch([solvay, "absent.jpg"])
 
 
+def test_detect_each_goes_on(detector: Detector, solvay: np.ndarray) -> None:
+    first, second, third = detector.detect_each([solvay, "absent.jpg", solvay], score_threshold=0.6)
+    assert isinstance(second, ImageError)
+    assert same(first, third)
+    assert same(first, detector.detect(solvay, score_threshold=0.6))
+
+
+@pytest.mark.parametrize("picture", ["a.jpg", Path("a.jpg"), b"data", np.zeros((9, 9, 3), np.uint8)])
+def test_one_picture_is_no_batch(detector: Detector, picture: object) -> None:
+    with pytest.raises(ImageError, match="a list of pictures"):
+        detector.detect_batch(picture)
+
+
 def test_eight_threads_on_one_detector(detector: Detector, solvay: np.ndarray) -> None:
     crops = [np.ascontiguousarray(solvay[: 500 + 20 * i, : 900 + 30 * i]) for i in range(24)]
     expected = [detector.detect(crop) for crop in crops]
@@ -216,6 +229,14 @@ def test_open_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for options in ({"device": "tpu"}, {"runtime": "caffe"}, {"threads": 0}, {"score": 0.5}, {"max_faces": -1}):
         with pytest.raises(OptionError):
             Detector.open(**options)
+    for options in ({"threads": "4"}, {"threads": 10**9}, {"model": 5}, {"model": b"x"}, {"model": ["a"]}):
+        with pytest.raises(OptionError):
+            Detector.open(**options)
+    with pytest.raises(ModelError, match="is a folder"):
+        Detector.open(tmp_path)
+    for name in ("", "x" * 5000, "nul\0byte"):
+        with pytest.raises(ModelError):
+            Detector.open(name)
 
 
 def test_device_is_told() -> None:

@@ -52,7 +52,7 @@ def test_heic() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_exif_orientation(orientation: int, kind: str) -> None:
     picture = image.load(with_orientation(CORNERS, orientation, kind))
     assert close(picture.pixels, CORNERS)
@@ -168,6 +168,19 @@ def test_limit_is_adjustable() -> None:
     with pytest.raises(ImageError, match="max_pixels"):
         image.load(data, max_pixels=2399)
     assert image.load(data, max_pixels=2400).pixels.shape == (40, 60, 3)
+
+
+def test_no_limit_but_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's own limit, a global variable, neither stops nor warns."""
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 1000)
+    for kind in ("PNG", "JPEG", "BMP", "PPM"):
+        assert image.load(encoded(CORNERS, kind)).pixels.shape == (40, 60, 3)
+
+
+def test_dark_16_bit_grey_stays_dark() -> None:
+    for top in (200, 256):
+        data = cv2.imencode(".png", np.full((8, 8), top, np.uint16))[1].tobytes()
+        assert image.load(data).pixels.max() == top >> 8
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (40, 60, 1), (40, 60, 3), (40, 60, 4)])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from scrfdkit.errors import OptionError
@@ -41,6 +42,10 @@ def test_sizes(value: object, sizes: tuple[object, ...]) -> None:
         ("input_size", []),
         ("input_size", 0),
         ("input_size", 10**6),
+        ("input_size", (32 * 10**4, 32)),
+        ("input_size", np.array([640, 640])),
+        ("rotate", np.array([90])),
+        ("fast_decoding", "yes"),
         ("max_faces", -1),
         ("max_faces", 1.0),
         ("rank", "score"),
@@ -54,6 +59,17 @@ def test_sizes(value: object, sizes: tuple[object, ...]) -> None:
 def test_bad_values_name_their_option(name: str, value: object) -> None:
     with pytest.raises(OptionError, match=name):
         Options(**{name: value})
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    options = Options(
+        score_threshold=np.float32(0.25),
+        max_faces=np.int64(3),
+        input_size=(np.int64(640), np.int32(480)),
+        tile=np.int16(64),
+    )
+    assert options.sizes == ((640, 480),)
+    assert options.override(input_size=np.int64(320)).sizes == (320,)
 
 
 def test_unknown_option() -> None:

@@ -43,16 +43,16 @@ def test_derived_numbers() -> None:
         ("backbone", {"block": "basic"}, "backbone.stem: basic needs 3"),
         ("backbone", {"blocks": (1, 2, 3)}, "backbone.blocks: four"),
         ("backbone", {"widths": (1, 2, 3, 4, 5)}, "backbone.widths: four"),
-        ("backbone", {"widths": (1, 2, 3, 0)}, "must be positive"),
+        ("backbone", {"widths": (1, 2, 3, 0)}, "backbone: whole numbers"),
         ("neck", {"channels": 0}, "neck.channels"),
         ("head", {"norm": "ln"}, "head.norm: 'ln'"),
-        ("head", {"depth": 0}, "depth and channels"),
+        ("head", {"depth": 0}, "head.depth, head.channels"),
         ("head", {"groups": 0}, "head.groups: 0 does not divide"),
         ("head", {"groups": 7}, "head.groups: 7 does not divide 64"),
         ("head", {"num_keypoints": -1}, "num_keypoints"),
-        ("head", {"strides": (8, 16), "anchor_sizes": ((1,), (2,))}, "at least three levels"),
+        ("head", {"strides": (8, 16), "anchor_sizes": ((1,), (2,))}, "head.strides"),
         ("head", {"anchor_sizes": ((16, 32), (64,), (256,))}, "anchor_sizes"),
-        ("input", {"std": 0.0}, "input.std"),
+        ("input", {"std": 0.0}, "input: mean and std"),
     ],
 )
 def test_mistakes_are_named(part: str, change: dict[str, Any], message: str) -> None:
@@ -86,3 +86,21 @@ def test_specs_are_built_from_their_parts() -> None:
     head = Head(depth=1, channels=8, norm="bn", groups=0, shared=False, depthwise=False, scale=False)
     spec = ModelSpec(Backbone("basic", (4, 4, 8), (1, 1, 1, 1), (8, 8, 8, 8)), Neck(8), head)
     assert spec.input == Input(127.5, 128.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"mean":127.5', '"mean":"a"'),
+        ('"std":128.0', '"std":0'),
+        ('"strides":[8,16,32]', '"strides":[7,16,32]'),
+        ('"channels":16', '"channels":1000000'),
+        ('"channels":16', '"channels":16.5'),
+        ('"num_keypoints":5', '"num_keypoints":-1'),
+    ],
+)
+def test_numbers_that_no_network_has_are_refused(old: str, new: str) -> None:
+    text = ZOO["scrfd_500m_kps"].spec.to_json()
+    assert old in text
+    with pytest.raises(ValueError, match=r"input|head|neck"):
+        ModelSpec.from_json(text.replace(old, new, 1))

@@ -67,3 +67,16 @@ def test_concatenate_keeps_order() -> None:
     both = Detections.concatenate([faces(2), faces(3)])
     assert np.array_equal(both.scores, np.concatenate([faces(2).scores, faces(3).scores]))
     assert Detections.concatenate([faces(2), faces(3, 0)]).keypoints is None
+
+
+def test_one_by_one() -> None:
+    some = faces(3, ids=True)
+    assert [float(face.scores[0]) for face in some] == [float(s) for s in some.scores]
+    for number in (0, 2, -1, np.int64(1)):
+        one = some[number]
+        assert one.boxes.shape == (1, 4)
+        assert np.array_equal(one.keypoints[0], some.keypoints[number])
+    for number in (3, -4):
+        with pytest.raises(IndexError):
+            some[number]
+    assert list(Detections.empty(5)) == []

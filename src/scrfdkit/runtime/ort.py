@@ -1,14 +1,21 @@
-"""onnxruntime: the default runtime, for any SCRFD ONNX file."""
+"""onnxruntime: the default runtime, for any SCRFD ONNX file.
+
+onnxruntime is imported here and nowhere else, because it collects telemetry from its import on unless told not to.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
+
+# Who has opened a face detector on what machine is nobody's business; a user may set this to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
 
 from scrfdkit.errors import ModelError
 from scrfdkit.types import Floats
@@ -21,11 +28,13 @@ class OrtRuntime:
 
     def __init__(self, session: ort.InferenceSession, device: str) -> None:
         (self._input,) = session.get_inputs()
-        batch, _, height, width = self._input.shape
+        batch, _, *sides = self._input.shape
+        height, width = (side if isinstance(side, int) else None for side in sides)
         self._session = session
         self._half = self._input.type == "tensor(float16)"
         self.device = device
-        self.input_size = (width, height) if isinstance(width, int) and isinstance(height, int) else None
+        # A side left open takes any value, so also that of the fixed one.
+        self.input_size = (width or height or 0, height or width or 0) if width or height else None
         self.batch_size = batch if isinstance(batch, int) else None
         self.metadata: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
 
@@ -53,15 +62,27 @@ class OrtRuntime:
             raise ModelError(f"{label}: onnxruntime cannot load it: {_first_line(error)}") from error
         inputs = session.get_inputs()
         kinds = ("tensor(float)", "tensor(float16)")
-        if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in kinds:
+        shape = inputs[0].shape if inputs else []
+        picture = len(shape) == 4 and (shape[1] == 3 or not isinstance(shape[1], int))
+        if len(inputs) != 1 or not picture or inputs[0].type not in kinds:
             found = [(i.name, i.type, i.shape) for i in inputs]
             raise ModelError(f"{label}: one float input (batch, 3, height, width) is needed; it has {found}")
         return cls(session, "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu")
 
     def run(self, blob: Floats) -> list[NDArray[Any]]:
+        """Raises ModelError where onnxruntime cannot run the network on such a blob."""
         feed = blob.astype(np.float16) if self._half else blob
-        outputs: list[NDArray[Any]] = self._session.run(None, {self._input.name: feed})
+        try:
+            outputs: list[NDArray[Any]] = self._session.run(None, {self._input.name: feed})
+        except Exception as error:
+            raise ModelError(f"onnxruntime cannot run it on a blob of {blob.shape}: {_first_line(error)}") from error
         return outputs
+
+
+def available_providers() -> list[str]:
+    """What this installation of onnxruntime can run on."""
+    names: list[str] = ort.get_available_providers()
+    return names
 
 
 def _first_line(error: Exception) -> str:

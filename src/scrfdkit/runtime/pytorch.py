@@ -24,7 +24,7 @@ class PyTorchRuntime:
     device: what really runs, "cpu" or "cuda". input_size, batch_size: None, any will do. metadata: of the weight file.
 
     On the CPU maps are stored channels last, which took 10 to 60 % less time for every network measured. On CUDA
-    (H200, float32) that was slower for most, so they are not.
+    (a data-centre card, float32) that was slower for most, so they are not.
     """
 
     input_size: tuple[int, int] | None = None
