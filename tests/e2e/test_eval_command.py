@@ -185,8 +185,20 @@ def test_own_labels(album: Path) -> None:
     assert landmarks["mean"] < 0.03
     assert landmarks["faces"] + landmarks["missed"] == record["faces"]["all"]
     assert landmarks["missed"] <= 2
-    table = scrfd("eval", "labels", "--labels", album / "labelv2.txt", "--images", album, "--model", weights.embedded())
+    words = ("eval", "labels", "--labels", album / "labelv2.txt", "--images", album)
+    table = scrfd(*words, "--model", weights.embedded(), "--coco")
     assert "landmark error in distances between the eyes" in table.stdout
+    assert "keypoint_AP50" in table.stdout
+    coco = json.loads(scrfd(*words, "--model", weights.embedded(), "--coco", "--json").stdout)["coco"][row["name"]]
+    assert coco["AP50"] > 0.95
+    assert coco["AP_large"] is None or coco["AP_large"] <= 1
+
+
+def test_coco_needs_a_model(album: Path, tmp_path: Path) -> None:
+    words = ("eval", "labels", "--labels", album / "labelv2.txt", "--images", album)
+    done = scrfd(*words, "--detections", tmp_path, "--coco")
+    assert done.returncode == 2
+    assert "--coco" in done.stderr
 
 
 def test_threshold_is_found_and_kept(album: Path, tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def labels(
     bootstrap: Resamples = 0,
     curves: CurveFiles = None,
     rough: Rough = False,
+    coco: Annotated[bool, typer.Option("--coco", help="Also COCO's average precision, of each --model.")] = False,
     device: Device = "auto",
     runtime: Runtime = None,
     jobs: Jobs = None,
@@ -131,13 +132,16 @@ def labels(
     """
     from scrfdkit.cli import scoring
     from scrfdkit.data import formats
+    from scrfdkit.evaluate.coco import coco_map
     from scrfdkit.evaluate.labelled import ground_truth, present
 
     scoring.check(model, detections, save_detections, curves)
+    if coco and not model:
+        raise OptionError("--coco: needs a --model; result files hold no landmarks and no picture order of COCO's")
     folder = images if images is not None else labels if labels.is_dir() else labels.parent
     every = formats.read(labels, format=label_format, images=images)
     truth = ground_truth(every)
-    entries, landmarks = scoring.read_all(detections), {}
+    entries, landmarks, by_coco = scoring.read_all(detections), {}, {}
     if model:
         seen, files = present(every, folder)
         names = ground_truth(seen).images
@@ -146,5 +150,8 @@ def labels(
             entries.append(scoring.entry(each, detector, run))
             scoring.save(save_detections, run.results)
             landmarks[entries[-1].name] = scoring.landmarks(seen, run)
+            if coco:
+                # COCO's own 100 detections a picture would hide most of a crowd.
+                by_coco[entries[-1].name] = coco_map(seen, run.detections, max_detections=1000)
     board = scoring.board(truth, entries, missing, bootstrap)
-    scoring.report(board, curves, rough=rough, as_json=as_json, landmarks=landmarks)
+    scoring.report(board, curves, rough=rough, as_json=as_json, landmarks=landmarks, coco=by_coco)

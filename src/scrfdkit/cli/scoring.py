@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -115,8 +116,8 @@ def _spec(detector: Detector) -> ModelSpec | None:
     """The network's own description, None where neither the file tells it nor its tensors are known."""
     from scrfdkit.spec import ModelSpec
 
-    if text := detector.runtime.metadata.get("spec"):
-        return ModelSpec.from_json(text)
+    with suppress(KeyError, ValueError):  # files of others may use the word for something else
+        return ModelSpec.from_json(detector.runtime.metadata["spec"])
     if detector.path is not None and detector.path.suffix == ".onnx":
         from scrfdkit.model.onnx_import import recognise_onnx
 
@@ -171,6 +172,7 @@ def report(
     rough: bool,
     as_json: bool,
     landmarks: Mapping[str, LandmarkScore | None] | None = None,
+    coco: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
     """Writes the curves and prints everything else."""
     from scrfdkit import atomic
@@ -184,13 +186,21 @@ def report(
         data = board.to_dict()
         data |= {"rough": coarse} if rough else {}
         data |= {"landmarks": {name: value.to_dict() for name, value in known.items()}} if known else {}
+        data |= {"coco": _without_nan(coco)} if coco else {}
         typer.echo(json.dumps(data, indent=2))
         return
     for note in board.notes:
         typer.echo(f"warning: {note}", err=True)
     from scrfdkit.cli import tables
 
-    tables.show(board, coarse, known)
+    tables.show(board, coarse, known, coco or {})
+
+
+def _without_nan(tables: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    """JSON knows no NaN, which stands where no face counts."""
+    return {
+        name: {key: None if math.isnan(value) else value for key, value in row.items()} for name, row in tables.items()
+    }
 
 
 def _rough(row: Row) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def show(
-    board: Board, rough: Mapping[str, Mapping[str, Mapping[str, Any]]], landmarks: Mapping[str, LandmarkScore]
+    board: Board,
+    rough: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    landmarks: Mapping[str, LandmarkScore],
+    coco: Mapping[str, Mapping[str, float]],
 ) -> None:
     """Prints the board, then whatever else was asked for."""
     from rich.console import Console
@@ -27,6 +31,8 @@ def show(
         _rough(console, board, rough)
     if landmarks:
         _landmarks(console, landmarks)
+    if coco:
+        _coco(console, coco)
 
 
 def _main(console: Console, board: Board) -> None:
@@ -115,4 +121,17 @@ def _landmarks(console: Console, landmarks: Mapping[str, LandmarkScore]) -> None
         table.add_row(
             name, f"{score.mean:.4f}", f"{score.median:.4f}", f"{100 * score.failures:.2f} %", *map(str, counts)
         )
+    console.print(table)
+
+
+def _coco(console: Console, coco: Mapping[str, Mapping[str, float]]) -> None:
+    from rich.table import Table
+
+    console.print("COCO's average precision and recall in percent, up to 1,000 detections a picture")
+    table = Table("measure")
+    for name in coco:
+        table.add_column(name, justify="right", overflow="fold")
+    for measure in dict.fromkeys(key for row in coco.values() for key in row):
+        values = [row.get(measure, math.nan) for row in coco.values()]
+        table.add_row(measure, *("-" if math.isnan(value) else f"{100 * value:.2f}" for value in values))
     console.print(table)
