@@ -38,7 +38,7 @@ OPTIONAL = {
     "pillow_heif": {"image"},
     "scipy": {"evaluate"},
     "faster_coco_eval": {"evaluate"},
-    "onnxruntime": {"runtime", "cli"},
+    "onnxruntime": {"runtime"},
 }
 
 

@@ -224,8 +224,10 @@ def align(image: Image, keypoints_52: NDArray[Any], size: int = 112) -> Image:
     """One face turned upright and scaled to (size, size, 3), ready for face recognition.
 
     keypoints_52: (5, 2), the order of `Detections.keypoints`. Pixels from outside the picture are black.
-    Raises ValueError for another shape or for points that coincide.
+    Raises ValueError for another shape, for points that coincide, or for a size below one pixel.
     """
+    if size < 1:
+        raise ValueError(f"size: {size} is not a number of pixels from 1")
     if np.shape(keypoints_52) != (5, 2):
         raise ValueError(f"align needs five key points, shape (5, 2), got {np.shape(keypoints_52)}")
     matrix = similarity(keypoints_52, FACE_TEMPLATE * (size / 112))
@@ -253,6 +255,11 @@ def _reduced(image: Image, matrix: NDArray[np.float64], size: int, shrink: float
     small_to_full = np.array([[fx, 0, x1 + (fx - 1) / 2], [0, fy, y1 + (fy - 1) / 2], [0, 0, 1]])
     small = cv2.resize(image[y1:y2, x1:x2], (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8), matrix @ small_to_full
+
+
+def is_visible(box: NDArray[Any], width: int, height: int) -> bool:
+    """Whether any of the box lies inside a picture of width x height. Then `crop` finds something of it."""
+    return _window(np.asarray(box, np.float64), (height, width)) is not None
 
 
 def crop(image: Image, box: NDArray[Any], margin: float = 0.25) -> Image:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -122,6 +122,10 @@ def test_inputs_in_order_and_failures_told(album: Path) -> None:
     assert len(found[6]["faces"]) > 20
 
 
+LONG = "x" * 300
+FILES_AND_FOLDERS = ("--json", "--csv", "--coco", "--save-dir", "--crops", "--wider")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -140,6 +144,16 @@ def test_inputs_in_order_and_failures_told(album: Path) -> None:
         (["album", "--wider", "/proc/no"], "/proc/no: cannot be written"),
         (["album", "--model", "resnet"], "resnet"),
         (["album", "--score", "2"], "--score"),
+        ([""], "an input has an empty name"),
+        (["album/a.png\nalbum/b.jpg"], "leave out its quotes"),
+        (["album", "--csv", "-", "--coco", "-"], "--coco: standard output is taken by --csv already"),
+        (["album", "--save-dir", "-"], "--save-dir: - is standard output"),
+        (["album", "--json", "new/"], "--json: new/ is a folder"),
+        (["album", "--csv", "new/"], "--csv: new/ is a folder"),
+        (["album", "--json", ""], "--json: the name is empty"),
+        (["album", "--tile", "3"], "--tile: 3 is neither"),
+        (["album", "--device", "cuda", "--strict-device"], "--device: cuda was asked for"),
+        *((["album", flag, LONG], "cannot be written: File name too long") for flag in FILES_AND_FOLDERS),
     ],
 )
 def test_wrong_usage_is_two_and_touches_nothing(album: Path, arguments: list[str], words: str) -> None:
@@ -151,6 +165,93 @@ def test_wrong_usage_is_two_and_touches_nothing(album: Path, arguments: list[str
     assert b"Traceback" not in done.stderr
     assert done.stdout == b""
     assert tree(album.parent) == before
+
+
+def test_names_that_are_too_long_are_failures_among_inputs(album: Path) -> None:
+    pytest.importorskip("av", reason="needs PyAV: pip install 'scrfdkit[video]'")
+    done = detect(LONG, LONG + ".mp4", "album/a.png", "--json", "o.jsonl", "--resume", cwd=album.parent)
+    assert done.returncode == 3
+    told = done.stderr.decode().splitlines()
+    assert [line.rsplit(": ", 1)[1] for line in told[:2]] == ["File name too long"] * 2
+    assert told[2:] == ["2 of 3 inputs failed"]
+
+
+def test_a_message_is_one_line_whatever_the_file_is_called(album: Path) -> None:
+    name = "two\nlines\x1b[31m.jpg"
+    (album / name).write_bytes(b"no picture")
+    done = detect(album / name, cwd=album)
+    assert done.returncode == 3
+    failed, summary = done.stderr.decode().splitlines()
+    assert "two\\nlines\\x1b[31m.jpg: is not a picture" in failed
+    assert summary == "1 of 1 inputs failed"
+    assert records(done.stdout)[0]["file"] == str(album / name)
+
+
+@pytest.mark.parametrize("flag", ["--csv", "--coco"])
+def test_one_output_can_go_to_standard_output(album: Path, flag: str) -> None:
+    done = detect("album/a.png", flag, "-", "--json", "o.jsonl", cwd=album.parent)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert detect("album/a.png", flag, "file", cwd=album.parent).stdout == b""
+    assert done.stdout == (album.parent / "file").read_bytes()
+    assert records((album.parent / "o.jsonl").read_bytes())[0]["file"] == "album/a.png"
+    assert not (album.parent / "-").exists()
+
+
+@pytest.mark.parametrize("flag", ["--json", "--csv", "--coco"])
+def test_standard_output_by_its_name_on_the_system(album: Path, flag: str) -> None:
+    direct = detect("album/a.png", flag, "-", cwd=album.parent)
+    named = detect("album/a.png", flag, "/dev/stdout", cwd=album.parent)
+    assert (named.returncode, named.stdout) == (0, direct.stdout)
+
+
+def test_a_device_that_is_not_there_is_told_by_its_flag(examples: Path) -> None:
+    done = detect(examples / "astronaut.jpg", "--device", "cuda")
+    if done.stderr:  # else there is one
+        assert b"warning: --device: cuda was asked for" in done.stderr
+        assert b"--strict-device makes this an error" in done.stderr
+    assert done.returncode == 0
+
+
+def test_jobs_beyond_all_measure_take_no_more_threads_than_there_are_cores(album: Path) -> None:
+    def many_threads(jobs: str) -> int:
+        program = (
+            "import sys, threading; from scrfdkit.cli import app; app(sys.argv[1:], standalone_mode=False);"
+            "from pathlib import Path; print(len(list(Path('/proc/self/task').iterdir())))"
+        )
+        command = [sys.executable, "-c", program, "detect", str(album / "a.png"), "--json", "/dev/null", "--jobs", jobs]
+        done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, timeout=60, check=True)
+        return int(done.stdout)
+
+    assert many_threads("100000") == many_threads(str(len(os.sched_getaffinity(0))))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "jobs", "expected"),
+    [
+        (0, None, (1, 4)),
+        (1, None, (1, 4)),
+        (2, None, (2, 2)),
+        (3, None, (3, 1)),
+        (9, None, (4, 1)),
+        (1, 1, (1, 1)),
+        (9, 2, (2, 1)),
+        (1, 2, (1, 2)),
+        (9, 8, (8, 1)),
+        (1, 100_000, (1, 4)),
+        (200_000, 100_000, (64, 1)),
+    ],
+)
+def test_cores_are_split(
+    pictures: int, jobs: int | None, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scrfdkit.benchmark import machine
+    from scrfdkit.cli.detect import _split_cores
+    from scrfdkit.files.inputs import Source
+    from scrfdkit.files.job import Task
+
+    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
+    tasks = [Task(Source("a.jpg", "picture", PurePosixPath("a.jpg")))] * pictures
+    assert _split_cores(tasks, jobs) == expected
 
 
 def test_all_outputs_agree(album: Path) -> None:

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 pytest.importorskip("av", reason="needs PyAV: pip install 'scrfdkit[video]'")
 
-from video_files import make_video
+import av
+from video_files import make_video, picture
 
 COMMAND = [sys.executable, "-m", "scrfdkit", "detect"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -32,6 +34,17 @@ def media(tmp_path: Path, examples: Path) -> Path:
     make_video(folder / "b.mp4", 12, size=(384, 288))
     shutil.copy(examples / "astronaut.jpg", folder / "c.jpg")
     return folder
+
+
+def black_ends(path: Path) -> None:
+    """Ten frames, with a face in the two in the middle."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "16", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 384, 288, "yuv420p"
+        for number in range(10):
+            shown = picture(0, 384, 288) if 4 <= number <= 5 else np.zeros((288, 384, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 def detect(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
@@ -76,6 +89,32 @@ def test_every_and_track(media: Path) -> None:
     found = records(detect("in/b.mp4", "--every", "3", "--track", cwd=media.parent).stdout)
     assert [r["frame"] for r in found] == list(range(12))
     assert {face["id"] for r in found for face in r["faces"]} == {1}
+
+
+def test_faces_that_are_kept_in_place_say_so(media: Path) -> None:
+    """Every fourth frame is looked at; between them faces are filled in, which are no results."""
+    make_video(media / "b.mp4", 9, size=(384, 288))
+    words = ("in/b.mp4", "--every", "4", "--json", "a.jsonl", "--csv", "a.csv", "--coco", "a.json", "--wider", "w")
+    assert detect(*words, cwd=media.parent).returncode == 0
+    found = records((media.parent / "a.jsonl").read_bytes())
+    flags = [[face.get("bridged", False) for face in record["faces"]] for record in found]
+    assert [flags[frame] for frame in (0, 4, 8)] == [[False]] * 3
+    assert all(row and all(row) for frame, row in enumerate(flags) if frame % 4)
+    lines = (media.parent / "a.csv").read_text().splitlines()
+    assert len(lines) == 1 + sum(map(len, flags))
+    assert [line.split(",")[5] for line in lines[1:]] == [str(int(flag)) for row in flags for flag in row]
+    assert len(json.loads((media.parent / "a.json").read_text())["annotations"]) == 3
+    assert (media.parent / "w/b/000001.txt").read_text() == "b.mp4#1\n0\n"
+
+
+def test_hold_reaches_the_video(media: Path) -> None:
+    """A face that is there in the middle only: black frames before and after it."""
+    black_ends(media / "b.mp4")
+    plain = records(detect("in/b.mp4", cwd=media.parent).stdout)
+    held = records(detect("in/b.mp4", "--hold", "2", cwd=media.parent).stdout)
+    assert [bool(record["faces"]) for record in plain] == [4 <= i <= 5 for i in range(10)]
+    assert [bool(record["faces"]) for record in held] == [2 <= i <= 7 for i in range(10)]
+    assert all(face["bridged"] for record in held if record["frame"] not in (4, 5) for face in record["faces"])
 
 
 def test_a_broken_video_is_one_failure_among_inputs(media: Path) -> None:

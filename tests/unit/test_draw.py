@@ -199,6 +199,23 @@ def test_align_refuses_what_it_cannot_align() -> None:
         draw.align(astronaut(), np.full((5, 2), 30.0))
     with pytest.raises(ValueError, match="finite"):
         draw.align(astronaut(), np.full((5, 2), np.nan))
+    for size in (0, -3):
+        with pytest.raises(ValueError, match=f"size: {size} is not a number of pixels from 1"):
+            draw.align(astronaut(), draw.FACE_TEMPLATE, size)
+
+
+@given(
+    box=st.tuples(*[st.floats(-40, 60)] * 4),
+    margin=st.floats(0, 1),
+)
+def test_what_is_visible_can_be_cut_out(box: tuple[float, ...], margin: float) -> None:
+    corners = np.array([*np.minimum(box[:2], box[2:]), *np.maximum(box[:2], box[2:])])
+    touches = corners[0] < 30 and corners[1] < 20 and corners[2] > 0 and corners[3] > 0
+    if draw.is_visible(corners, 30, 20):
+        assert touches
+        assert draw.crop(np.zeros((20, 30, 3), np.uint8), corners, margin).size
+    else:
+        assert not touches or (np.floor(corners[:2]) == np.ceil(corners[2:])).any()
 
 
 def test_crop_takes_the_box_with_a_margin_and_stays_inside() -> None:

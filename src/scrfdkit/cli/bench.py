@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from scrfdkit.errors import OptionError
+from scrfdkit.cli.flags import check_threads, flags_in_errors
+from scrfdkit.errors import ImageError
 
 
 def command(
@@ -27,34 +30,62 @@ def command(
     batch: Annotated[int, typer.Option(min=1, help="Pictures a run; figures stay per picture.")] = 1,
     repeat: Annotated[int, typer.Option(min=1, help="Runs that count.")] = 50,
     warmup: Annotated[int, typer.Option(min=0, help="Runs before them that do not.")] = 5,
-    output: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the record as JSON.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Write the record as JSON; - prints it instead of the table."),
+    ] = None,
 ) -> None:
     """Time decode, preprocess, network, postprocess and all of it, in milliseconds a picture."""
     from scrfdkit.options import parse_size
 
-    record = measure(
-        [_read(path) for path in inputs] if inputs else [_portrait()],
-        sizes=[parse_size(text) for text in size or ["auto"]],
-        model=model,
-        runtime=runtime,
-        device=device,
-        threads=threads,
-        batch=batch,
-        repeat=repeat,
-        warmup=warmup,
-    )
-    _print(record)
-    if output is not None:
-        from scrfdkit.atomic import save
+    check_threads(threads)
+    sizes = [parse_size(text) for text in size or ["auto"]]
+    pictures = [_read(path) for path in inputs] if inputs else [_portrait()]
+    with _written(output) as write, flags_in_errors():
+        record = measure(
+            pictures,
+            sizes=sizes,
+            model=model,
+            runtime=runtime,
+            device=device,
+            threads=threads,
+            batch=batch,
+            repeat=repeat,
+            warmup=warmup,
+        )
+        write((json.dumps(record, indent=2) + "\n").encode())
+    if output != "-":
+        _print(record)
 
-        save(output, (json.dumps(record, indent=2) + "\n").encode())
+
+@contextmanager
+def _written(output: str | None) -> Iterator[Callable[[bytes], None]]:
+    """Opens the file at once, as nobody wants to learn after minutes of measuring that it cannot be written."""
+    if output is None:
+        yield lambda _: None
+        return
+    from scrfdkit.atomic import growing
+    from scrfdkit.files.names import output_file
+
+    file = growing(output_file(output, "--json"))
+    try:
+        yield file.write
+    except BaseException:
+        file.discard()
+        raise
+    file.commit()
 
 
 def _read(path: Path) -> bytes:
+    """A picture's content, decoded once to know that it is one. Raises ImageError, naming the file."""
+    from scrfdkit import image
+
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
-        raise OptionError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    image.load(data, name=str(path))
+    return data
 
 
 def _portrait() -> bytes:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scrfdkit.errors import WeightError
 
 if TYPE_CHECKING:
-    from scrfdkit.zoo import ZooEntry
+    from scrfdkit.model.checkpoint import Imported
 
 
 def command(
@@ -23,68 +23,63 @@ def command(
         str | None, typer.Option("--model", help="Accept this network only, instead of recognising it.")
     ] = None,
     licence: Annotated[
-        str | None, typer.Option("--licence", help="Terms of the weights; by default those of InsightFace's files.")
+        str | None, typer.Option("--licence", help="Terms of the weights, where the file does not say them.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
     """Import an official .pth or .onnx file as a complete .safetensors weight file.
 
     The network is recognised by its structure. The new file holds the weights, the description of the network, its
-    licence and a checksum, and is what the PyTorch runtime loads.
+    licence and a checksum, and is what the PyTorch runtime loads. Source, licence and measured AP are taken over from
+    an ONNX file that names them; InsightFace's own files are known and get theirs.
     """
     from scrfdkit import weights
+    from scrfdkit.atomic import exists
     from scrfdkit.model import checkpoint
-    from scrfdkit.zoo import ZOO
+    from scrfdkit.model.origin import origin_of
 
-    imported = _import(source, model)
-    entry = ZOO[imported.name]
-    target = out or weights.cache_folder() / f"{entry.name}.safetensors"
+    imported, metadata = _import(source, model)
+    target = out or weights.cache_folder() / f"{imported.name}.safetensors"
     if target.suffix != ".safetensors":
         raise WeightError(f"{target}: the new file's name must end in .safetensors")
-    if target.exists() and not force:
+    if exists(target) and not force:
         raise WeightError(f"{target}: is there already; --force overwrites it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WeightError(f"{target.parent}: cannot make this folder: {error.strerror or error}") from None
     fused = source.suffix == ".onnx"
+    origin = origin_of(source, metadata, imported.name)
     info = checkpoint.save(
         target,
         imported.net,
         imported.spec,
         name=imported.name,
         fused=fused,
-        metrics=_published(source, entry),
-        licence=licence or checkpoint.OFFICIAL_LICENCE,
-        source=source.name,
+        metrics=origin.metrics,
+        licence=licence or origin.licence or "unknown",
+        source=origin.source,
     )
     typer.echo(f"{source} is {info.name}" + (", batch norms folded" if fused else ""))
     typer.echo(f"wrote {target} ({info.num_bytes / 1e6:.1f} MB, sha256 of the tensors {info.sha256})")
-    typer.echo(f"licence: {info.licence}")
+    hint = "" if licence or origin.licence else "; the file does not say, and --licence TEXT (with --force) sets it"
+    typer.echo(f"licence: {info.licence}{hint}")
     use = target if out else info.name
     typer.echo(f'use it: Detector.open("{use}", runtime="pytorch"), or `scrfd info {use}`')
 
 
-def _import(source: Path, model: str | None) -> Any:
-    if not source.is_file():
+def _import(source: Path, model: str | None) -> tuple[Imported, dict[str, str]]:
+    """The network of a file, and the file's metadata."""
+    from scrfdkit.atomic import is_file
+
+    if source.suffix not in (".onnx", ".pth"):
+        raise WeightError(f"{source}: only .pth and .onnx files can be imported")
+    if not is_file(source):
         raise WeightError(f"{source}: there is no such file")
     if source.suffix == ".onnx":
-        from scrfdkit.model.onnx_import import import_onnx
+        from scrfdkit.model.onnx_import import import_onnx, onnx_metadata
 
-        return import_onnx(source, model)
-    if source.suffix == ".pth":
-        from scrfdkit.model.checkpoint import import_pth
+        return import_onnx(source, model), onnx_metadata(source)
+    from scrfdkit.model.checkpoint import import_pth
 
-        return import_pth(source, model)
-    raise WeightError(f"{source}: only .pth and .onnx files can be imported")
-
-
-def _published(source: Path, entry: ZooEntry) -> dict[str, Any]:
-    """The published AP, if this is, byte for byte, the file that it was published for."""
-    from scrfdkit.weights import sha256
-
-    known = {file.sha256 for file in entry.official}
-    if entry.published is None or sha256(source) not in known:
-        return {}
-    ap = entry.published
-    return {"published_wider_face_val": {"easy": ap.easy, "medium": ap.medium, "hard": ap.hard}}
+    return import_pth(source, model), {}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from scrfdkit.cli.flags import as_flags, flags_in_errors, one_line
 from scrfdkit.errors import OptionError, ScrfdError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from scrfdkit.files.run import Outcome
 
 _FAILED, _INTERRUPTED, _HUNG_UP = 3, 130, 141
+
+_MOST_JOBS = 64  # a thread each, and two pictures in memory
 
 _WRITE, _FIND, _RUN = "What to write", "How to look", "How to run"
 
@@ -60,9 +63,9 @@ def command(
         Path | None,
         typer.Option(metavar="DIR", help="Every face by itself, upright, 112x112.", rich_help_panel=_WRITE),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="One row a face.", rich_help_panel=_WRITE)] = None,
+    csv: Annotated[str | None, typer.Option(metavar="FILE|-", help="One row a face.", rich_help_panel=_WRITE)] = None,
     coco: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="COCO data set with scores.", rich_help_panel=_WRITE)
+        str | None, typer.Option(metavar="FILE|-", help="COCO data set with scores.", rich_help_panel=_WRITE)
     ] = None,
     wider: Annotated[
         Path | None, typer.Option(metavar="DIR", help="WIDER FACE result files.", rich_help_panel=_WRITE)
@@ -109,6 +112,12 @@ def command(
     track: Annotated[
         bool, typer.Option("--track", help="Number the faces of a video through its frames.", rich_help_panel=_FIND)
     ] = False,
+    hold: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Keep faces of a video N frames before and after they show.", rich_help_panel=_FIND
+        ),
+    ] = 0,
     model: Annotated[
         str | None,
         typer.Option(metavar="NAME|FILE", help="Network; see `scrfd models`.", rich_help_panel=_RUN),
@@ -160,7 +169,7 @@ def command(
         tasks, guard = plan(inputs, wanted)
         workers, threads = _split_cores(tasks, jobs)
         detector = _open(model, threads, options, device=device, strict_device=strict_device, runtime=runtime)
-        job = _job(detector, guard, method=anonymize, every=every, track=track, stop=stop)
+        job = _job(detector, guard, method=anonymize, every=every, stop=stop, track=track, hold=hold)
         outcome = _run(tasks, job, wanted, detector.num_keypoints, workers=workers, stop=stop)
     _leave(outcome, stop)
 
@@ -173,32 +182,39 @@ def _sizes(values: list[str]) -> Any:
 
 
 def _split_cores(tasks: Sequence[Task], jobs: int | None) -> tuple[int, int]:
-    """Pictures at a time, and threads of the network for each: one where there are pictures enough."""
-    cores = jobs or len(os.sched_getaffinity(0))
+    """Pictures at a time, and threads of the network for each: one where there are pictures enough.
+
+    More jobs than cores help where pictures come from far away; more threads of networks than cores never do.
+    """
+    from scrfdkit.benchmark.machine import usable_cores
+
+    cores = usable_cores()
     pictures = sum(task.source.kind in ("picture", "stdin") for task in tasks)
-    workers = max(1, min(cores, pictures))
-    return workers, cores // workers
+    workers = max(1, min(jobs or cores, pictures, max(_MOST_JOBS, cores)))
+    return workers, max(1, min(jobs or cores, cores) // workers)
 
 
 def _open(model: str | None, threads: int, options: dict[str, Any], **how: Any) -> Detector:
     from scrfdkit.detector import Detector
 
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, flags_in_errors():
         warnings.simplefilter("always", RuntimeWarning)
         detector = Detector.open(model, threads=threads, **how, **options)
     for warning in caught:
-        typer.echo(f"warning: {warning.message}", err=True)
+        typer.echo(f"warning: {one_line(as_flags(str(warning.message)))}", err=True)
     return detector
 
 
-def _job(detector: Detector, guard: Guard, *, method: draw.Method | None, every: int, track: bool, stop: Event) -> Job:
+def _job(
+    detector: Detector, guard: Guard, *, method: draw.Method | None, every: int, stop: Event, track: bool, hold: int
+) -> Job:
     from scrfdkit.files.job import Job
     from scrfdkit.views import decoding_target
 
     def process(*arguments: Any, **how: Any) -> Iterator[FrameFaces]:
         from scrfdkit import video
 
-        return video.process(*arguments, every=every, track=track, **how)
+        return video.process(*arguments, every=every, track=track, hold=hold, **how)
 
     target = decoding_target(detector.options, detector.runtime.input_size)
     return Job(detector.detect, process, guard, target, detector.options.max_pixels, method, every, stop)

@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from scrfdkit.cli.flags import one_line
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -45,6 +47,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line on standard error, above the bar if there is one."""
+        text = one_line(text)
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from scrfdkit.errors import ScrfdError
+
 _EXTRAS = {  # what each turns on, and the modules it needs by package
     "torch": ("PyTorch runtime, weight conversion", {"torch": "torch", "safetensors": "safetensors", "onnx": "onnx"}),
     "video": ("video files and cameras", {"av": "av"}),
@@ -22,14 +24,14 @@ def command(
 ) -> None:
     """Show versions, providers and devices, run the detector once, and say what is missing for each extra.
 
-    Exit code 1 if the detector itself does not run.
+    Exit code 1 if the detector itself does not run, or if a weight file is damaged.
     """
     report = examine()
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
         _print(report)
-    raise typer.Exit(1 if "error" in report["detector"] else 0)
+    raise typer.Exit(1 if "error" in report["detector"] or report["weights"]["problems"] else 0)
 
 
 def examine() -> dict[str, Any]:
@@ -47,9 +49,9 @@ def examine() -> dict[str, Any]:
 
 
 def _onnxruntime() -> dict[str, Any]:
-    import onnxruntime
+    from scrfdkit.runtime.ort import ort
 
-    return {"providers": onnxruntime.get_available_providers()}
+    return {"providers": ort.get_available_providers()}
 
 
 def _torch() -> dict[str, Any] | None:
@@ -78,8 +80,16 @@ def _extra(needs: dict[str, str]) -> dict[str, Any]:
 def _weights() -> dict[str, Any]:
     from scrfdkit import weights, zoo
 
-    found = {name: weights.locate(name) for name in zoo.ZOO}
-    return {"folder": str(weights.cache_folder()), "found": {n: str(p) for n, p in found.items() if p is not None}}
+    found: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    for name in zoo.ZOO:
+        try:
+            path = weights.locate(name)
+        except (ScrfdError, OSError) as error:
+            problems[name] = str(error)
+        else:
+            found |= {} if path is None else {name: str(path)}
+    return {"folder": str(weights.cache_folder()), "found": found, "problems": problems}
 
 
 def _run_detector() -> dict[str, Any]:
@@ -97,6 +107,7 @@ def _run_detector() -> dict[str, Any]:
 
 def _print(report: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(soft_wrap=True, highlight=False)
@@ -109,6 +120,8 @@ def _print(report: dict[str, Any]) -> None:
     if torch:
         facts.add_row("torch", f"{torch['version']}, CUDA {'yes' if torch['cuda'] else 'no'} {torch['devices'] or ''}")
     facts.add_row("weights", "\n".join(f"{n}: {p}" for n, p in report["weights"]["found"].items()))
+    for name, problem in report["weights"]["problems"].items():
+        facts.add_row("[red]damaged[/]", escape(f"{name}: {problem}"))
     facts.add_row("weight folder", report["weights"]["folder"])
     console.print(facts)
     console.print()
@@ -123,6 +136,6 @@ def _print(report: dict[str, Any]) -> None:
             console.print(f"[yellow]missing[/]  {name}: {what} (no {', '.join(state['missing'])}): {hint}")
     detector = report["detector"]
     if "error" in detector:
-        console.print(f"[red]detector does not run[/]: {detector['error']}")
+        console.print(f"[red]detector does not run[/]: {escape(detector['error'])}")
     else:
         console.print(f"[green]detector runs[/] on {detector['device']} with {detector['runtime']}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from scrfdkit.model.cost import Cost
     from scrfdkit.spec import ModelSpec
+    from scrfdkit.zoo import ZooEntry
 
 
 def command(
@@ -60,11 +62,12 @@ def _size(text: str) -> tuple[int, int]:
 def _subject(network: str) -> tuple[str | None, ModelSpec | None, dict[str, Any]]:
     """Name, spec and what the file says; a zoo name has no file."""
     from scrfdkit import zoo
+    from scrfdkit.atomic import is_file
     from scrfdkit.weights import SUFFIXES
 
     path = Path(network)
-    if path.suffix in SUFFIXES or path.is_file():
-        if not path.is_file():
+    if path.suffix in SUFFIXES or is_file(path):
+        if not is_file(path):
             raise WeightError(f"{path}: there is no such file")
         return _of_file(path)
     try:
@@ -75,9 +78,19 @@ def _subject(network: str) -> tuple[str | None, ModelSpec | None, dict[str, Any]
 
 
 def _of_file(path: Path) -> tuple[str | None, ModelSpec | None, dict[str, Any]]:
-    facts: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, **_known_file(path)}
+    from scrfdkit.model.origin import INSIGHTFACE, OFFICIAL_LICENCE, official
+    from scrfdkit.weights import sha256
+
+    try:
+        size, digest = path.stat().st_size, sha256(path)
+    except OSError as error:
+        raise WeightError(f"{path}: cannot be read: {error.strerror or error}") from None
+    facts: dict[str, Any] = {"file": str(path), "bytes": size, "file sha256": digest}
+    known = official(digest)
+    if known is not None:
+        facts |= {"source": INSIGHTFACE, "licence": OFFICIAL_LICENCE}
     if path.suffix == ".onnx":
-        return _of_onnx(path, facts)
+        return _of_onnx(path, facts, known)
     if path.suffix == ".pth":
         from scrfdkit.model.checkpoint import import_pth
 
@@ -92,48 +105,52 @@ def _of_file(path: Path) -> tuple[str | None, ModelSpec | None, dict[str, Any]]:
     return info.name, info.spec, {k: v for k, v in facts.items() if v not in ("", None, {})}
 
 
-def _known_file(path: Path) -> dict[str, str]:
-    """sha256, and where it comes from if this very file is known to the package."""
-    from scrfdkit.weights import sha256
-    from scrfdkit.zoo import ZOO
+def _of_onnx(
+    path: Path, facts: dict[str, Any], known: ZooEntry | None
+) -> tuple[str | None, ModelSpec | None, dict[str, Any]]:
+    """known: the network, where the file is known to the package."""
+    from scrfdkit.model.origin import own_words
 
-    digest = sha256(path)
-    facts = {"file sha256": digest}
-    for entry in ZOO.values():
-        if digest in {official.sha256 for official in entry.official}:
-            facts |= {"source": "InsightFace model zoo", "licence": "non-commercial research only"}
-    return facts
-
-
-def _of_onnx(path: Path, facts: dict[str, Any]) -> tuple[str | None, ModelSpec | None, dict[str, Any]]:
-    import onnxruntime
-
-    from scrfdkit.model.onnx_import import recognise_onnx
-    from scrfdkit.spec import ModelSpec
-
-    onnxruntime.set_default_logger_severity(3)
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no parent of their own
-        raise ModelError(f"{path}: onnxruntime cannot load it: {str(error)[:200]}") from None
+    session = _session(path)
     facts |= {f"input {i.name}": f"{i.type} {i.shape}" for i in session.get_inputs()}
     facts |= {f"output {o.name}": f"{o.type} {o.shape}" for o in session.get_outputs()}
     metadata = session.get_modelmeta().custom_metadata_map
-    if "spec" in metadata:  # a file of this package's own
-        facts |= {k: metadata[k] for k in ("source", "licence") if metadata.get(k)}
-        facts |= {"metrics": json.loads(metadata.get("metrics") or "{}")}
-    else:
-        facts |= {f"metadata {k}": v for k, v in metadata.items()}
+    own = own_words(metadata)
+    facts |= {k: v for k, v in (("source", own.source), ("licence", own.licence), ("metrics", own.metrics)) if v}
+    spec = _own_spec(metadata)
+    shown = ("source", "licence", "license", *(("metrics",) if own.metrics else ()))
+    if spec is None:  # else the file is one of this package's own, and all that is in it is shown already
+        facts |= {f"metadata {k}": v for k, v in metadata.items() if k not in shown}
+    if known is not None:
+        return known.name, known.spec, facts
+    from scrfdkit.model.onnx_import import recognise_onnx
+
     try:
-        name, spec = recognise_onnx(path)
-    except MissingExtraError as error:
+        name, found = recognise_onnx(path)
+    except (MissingExtraError, WeightError) as error:
         facts["recognition"] = str(error)
-    except WeightError as error:
-        facts["recognition"] = str(error)
-    else:
-        return name, spec, facts
-    text = metadata.get("spec")
-    return metadata.get("name"), ModelSpec.from_json(text) if text else None, facts
+        return (metadata.get("name") if spec else None), spec, facts
+    return name, found, facts
+
+
+def _session(path: Path) -> Any:
+    from scrfdkit.runtime.ort import ort
+
+    ort.set_default_logger_severity(3)
+    try:
+        return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no parent of their own
+        raise ModelError(f"{path}: onnxruntime cannot load it: {str(error)[:200]}") from None
+
+
+def _own_spec(metadata: Mapping[str, str]) -> ModelSpec | None:
+    """What this package's own files say of their network; others may use the same word for something else."""
+    from scrfdkit.spec import ModelSpec
+
+    try:
+        return ModelSpec.from_json(metadata["spec"])
+    except (KeyError, ValueError, TypeError, RecursionError):
+        return None
 
 
 def _print_facts(facts: dict[str, Any]) -> None:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from scrfdkit.atomic import exists, is_folder
+from scrfdkit.errors import OptionError
+
 PICTURE_SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
@@ -48,7 +51,7 @@ def expand(arguments: Sequence[str], skip: Collection[Path] = ()) -> list[Source
     arguments: files, folders (searched recursively for known suffixes, hidden names left out), patterns with
         * ? [] **, "-" for a picture on standard input, a number for a camera, and addresses (scheme://) of streams.
     skip: folders not searched, unless named themselves: those that outputs are written to.
-    A file named twice, or found twice, is taken once.
+    A file named twice, or found twice, is taken once. Raises OptionError for an empty argument.
     """
     skipped = {os.path.realpath(folder) for folder in skip}
     seen: set[str] = set()
@@ -64,25 +67,31 @@ def expand(arguments: Sequence[str], skip: Collection[Path] = ()) -> list[Source
 
 
 def _expand_one(argument: str, skipped: set[str]) -> Iterator[Source]:
+    if not argument:
+        raise OptionError("an input has an empty name; to search the current folder, name it: .")
     path = Path(argument)
     if argument == "-":
         yield Source("-", "stdin", PurePosixPath("stdin"))
     elif re.match(r"[a-z][a-z0-9+.-]*://", argument, re.IGNORECASE):
         name = re.sub(r"[^\w-]+", "_", argument.split("://", 1)[1]).strip("_") or "stream"
         yield Source(argument, "video", PurePosixPath(name[:100]))
-    elif path.is_dir():
+    elif is_folder(path):
         found = False
         for source in _walk(path, PurePosixPath(), skipped, set()):
             found = True
             yield source
         if not found:
             yield _nothing(argument, "no pictures or videos in this folder")
-    elif path.exists():
+    elif exists(path):
         yield _file(path, PurePosixPath(path.name))
     elif argument.isascii() and argument.isdigit():
         yield Source(argument, "camera", PurePosixPath(f"camera{argument}"))
     elif glob.has_magic(argument):
         yield from _matches(argument, skipped)
+    elif (lines := len(argument.splitlines())) > 1:
+        first = argument.splitlines()[0]
+        problem = f"{first} ...: one argument of {lines} lines, and no file is called that; leave out its quotes"
+        yield Source(argument, "nothing", PurePosixPath(), problem)
     else:
         yield _file(path, PurePosixPath(path.name))
 
@@ -113,7 +122,7 @@ def _walk(root: Path, below: PurePosixPath, skipped: set[str], above: set[str]) 
         relative = below / entry.name
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if is_folder(Path(entry.path)):
             if os.path.realpath(entry.path) not in skipped:
                 yield from _walk(root, relative, skipped, above | {here})
         elif _known(entry.name):
@@ -124,7 +133,7 @@ def _matches(pattern: str, skipped: set[str]) -> Iterator[Source]:
     """Files that a pattern matches. Its leading parts that exist as they are written are no pattern."""
     path = Path(pattern)
     fixed, rest = Path(path.anchor), list(path.parts[1:] if path.anchor else path.parts)
-    while len(rest) > 1 and (fixed / rest[0]).exists():
+    while len(rest) > 1 and exists(fixed / rest[0]):
         fixed /= rest.pop(0)
     # "*.xyz" says what is wanted, "*" does not.
     suffix = PurePosixPath(rest[-1]).suffix
@@ -133,7 +142,7 @@ def _matches(pattern: str, skipped: set[str]) -> Iterator[Source]:
     names = glob.glob(os.path.join(*rest), root_dir=fixed, recursive=True)  # noqa: PTH118, PTH207
     for name in sorted(set(names), key=lambda name: Path(name).parts):
         relative = PurePosixPath(name)
-        if (fixed / name).is_dir():
+        if is_folder(fixed / name):
             inner: list[Source] = [] if "**" in rest else list(_walk(fixed, relative, skipped, set()))
         else:
             hidden = any(os.path.realpath(fixed / parent) in skipped for parent in relative.parents)

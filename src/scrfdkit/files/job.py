@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Protocol
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from scrfdkit import draw, image
 from scrfdkit.atomic import make_folder, save
-from scrfdkit.errors import ImageError, ScrfdError
+from scrfdkit.errors import ImageError, MissingExtraError, ScrfdError
 from scrfdkit.files.inputs import Source
 from scrfdkit.files.names import Guard
 from scrfdkit.files.records import Record, failure_record, frame_record, picture_record
@@ -29,7 +32,7 @@ _QUALITY = {
 
 
 class FrameFaces(Protocol):
-    """What a video yields a frame: its number from 0, its time in seconds and its faces."""
+    """What a video yields a frame: its number from 0, its time in seconds, its faces, and which were filled in."""
 
     @property
     def index(self) -> int: ...
@@ -37,6 +40,8 @@ class FrameFaces(Protocol):
     def time(self) -> float: ...
     @property
     def detections(self) -> Detections: ...
+    @property
+    def bridged(self) -> NDArray[np.bool_]: ...
 
 
 class Process(Protocol):
@@ -93,7 +98,10 @@ class Job:
     stop: Event = field(default_factory=Event)
 
     def picture(self, task: Task) -> Record:
-        """A still picture. Raises ScrfdError where an output cannot be written; all else becomes a failure record."""
+        """A still picture. Raises ScrfdError where an output cannot be written; all else becomes a failure record.
+
+        Where its faces are found but cannot be drawn or cut out, the record has both the faces and the error.
+        """
         source = task.source
         if source.kind == "nothing":
             return failure_record(source.file, source.problem)
@@ -102,17 +110,24 @@ class Job:
             target = self.target if task.picture is None and task.crops is None else None
             loaded = _load(source, self.max_pixels, target)
             found = self.detect(loaded)
-            drawn = None if task.picture is None else _encode(self.render(loaded.pixels, found), task.picture)
-            crops = [] if task.crops is None else _cut(loaded.pixels, found)
         except Exception as error:
             return failure_record(source.file, _explain(source, error))
+        record = picture_record(source.file, loaded.width, loaded.height, found)
+        drawn, crops = None, {}
+        try:
+            if task.picture is not None:
+                drawn = _encode(self.render(loaded.pixels, found), task.picture)
+            if task.crops is not None:
+                crops = _cut(loaded.pixels, found, with_crop(record))
+        except Exception as error:
+            record |= failure_record(source.file, _explain(source, error))
         if task.picture is not None and drawn is not None:
             save(self.guard.check(task.picture, "--save-dir"), drawn)
         self._save_crops(task, crops)
-        return picture_record(source.file, loaded.width, loaded.height, found)
+        return record
 
     def video(self, task: Task) -> Generator[Record, None, None]:
-        """The frames of a video or camera, and a failure record at the end if it broke off."""
+        """The frames of a video or camera, and a failure record at the end if it broke off, for whatever reason."""
         source = task.source
         frame = -self.every
 
@@ -121,7 +136,9 @@ class Job:
             frame += self.every
             found = self.detect(image.load(pixels, max_pixels=self.max_pixels))
             if task.crops is not None:
-                self._save_crops(task, _cut(pixels, found), frame)
+                height, width = pixels.shape[:2]
+                record = picture_record(source.file, width, height, found)
+                self._save_crops(task, _cut(pixels, found, with_crop(record)), frame)
             return found
 
         if task.picture is not None:
@@ -140,10 +157,10 @@ class Job:
                 stop=lambda: camera and self.stop.is_set(),
             )
             for one in frames:
-                yield frame_record(source.file, one.index, one.time, one.detections)
+                yield frame_record(source.file, one.index, one.time, one.detections, one.bridged)
                 if self.stop.is_set() and not camera:
                     return
-        except ScrfdError as error:
+        except Exception as error:
             yield failure_record(source.file, _explain(source, error))
         finally:
             if frames is not None:
@@ -155,8 +172,8 @@ class Job:
             return draw.annotate(pixels, found)
         return draw.anonymize(pixels, found, self.method)
 
-    def _save_crops(self, task: Task, crops: list[bytes], frame: int | None = None) -> None:
-        for face, data in enumerate(crops):
+    def _save_crops(self, task: Task, crops: dict[int, bytes], frame: int | None = None) -> None:
+        for face, data in crops.items():
             save(self.guard.check(task.crop(face, frame), "--crops"), data)
 
 
@@ -185,17 +202,31 @@ def _encode(pixels: Image, path: Path) -> bytes:
     return data.tobytes()
 
 
-def _cut(pixels: Image, found: Detections) -> list[bytes]:
-    """Every face as PNG: turned upright to 112 x 112 by five key points, else its box with a margin."""
-    crops = []
-    for i in range(len(found)):
-        points = None if found.keypoints is None else found.keypoints[i]
-        face = draw.crop(pixels, found.boxes[i]) if points is None or len(points) != 5 else draw.align(pixels, points)
-        crops.append(_encode(face, Path("face.png")))
-    return crops
+def with_crop(record: Record) -> list[int]:
+    """Numbers of a picture's faces that are cut out: a face whose box lies in the padding beyond the picture is none.
+
+    They are told from the record, so that a resumed run expects the very files that the first one wrote.
+    """
+    size = record["width"], record["height"]
+    return [i for i, face in enumerate(record["faces"]) if draw.is_visible(face["box"], *size)]
+
+
+def _cut(pixels: Image, found: Detections, which: list[int]) -> dict[int, bytes]:
+    """Some faces by number, as PNG: turned upright to 112 x 112 by five key points, else their box with a margin."""
+    return {i: _encode(_face(pixels, found, i), Path("face.png")) for i in which}
+
+
+def _face(pixels: Image, found: Detections, i: int) -> Image:
+    points = None if found.keypoints is None else found.keypoints[i]
+    if points is not None and len(points) == 5:
+        with suppress(ValueError):  # points that coincide say nothing about how the face is turned
+            return draw.align(pixels, points)
+    return draw.crop(pixels, found.boxes[i])
 
 
 def _explain(source: Source, error: Exception) -> str:
+    if isinstance(error, MissingExtraError):
+        return f"{source.file}: {error}"
     if isinstance(error, ScrfdError):
         return str(error)
     reason = "not enough memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"

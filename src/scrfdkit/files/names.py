@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from scrfdkit.atomic import exists, is_folder
 from scrfdkit.errors import OptionError
 from scrfdkit.files.inputs import Source
 
@@ -55,6 +56,25 @@ def distinct(names: Sequence[PurePosixPath]) -> list[PurePosixPath]:
 
 def _key(name: PurePosixPath) -> str:
     return str(name).casefold()
+
+
+def output_file(text: str, flag: str) -> Path:
+    """The file that a flag names, "-" for standard output. Raises OptionError for what can be no file."""
+    path = Path(text)
+    if not text:
+        raise OptionError(f"{flag}: the name is empty; name a file")
+    if text.endswith(os.sep) or is_folder(path):
+        raise OptionError(f"{flag}: {text} is a folder; name a file")
+    return path
+
+
+def output_folder(path: Path, flag: str) -> Path:
+    """The folder that a flag names, which need not exist. Raises OptionError for what can be no folder."""
+    if path == Path("-"):
+        raise OptionError(f"{flag}: - is standard output, which takes no folder; name a folder")
+    if exists(path) and not is_folder(path):
+        raise OptionError(f"{flag}: {path} is a file; name a folder")
+    return path
 
 
 class Guard:

@@ -20,32 +20,33 @@ from scrfdkit.files.sinks import CocoSink, CsvSink, LinesSink, Sink, WiderSink
 
 @dataclass(frozen=True)
 class Wanted:
-    """The outputs that were asked for. Raises OptionError where two of them exclude each other."""
+    """The outputs that were asked for; "-" is standard output. Raises OptionError for what cannot be written to, and
+    where two of them exclude each other."""
 
     json: str | None
     save_dir: Path | None
     crops: Path | None
-    csv: Path | None
-    coco: Path | None
+    csv: str | None
+    coco: str | None
     wider: Path | None
     resume: bool
 
     def __post_init__(self) -> None:
         if self.resume and self.journal is None:
             raise OptionError("--resume goes on with a run by its records: add --json FILE, the file of that run")
-        named = [("--json", self.journal), ("--csv", self.csv), ("--coco", self.coco)]
         places: dict[str, str] = {}
-        for flag, path in named:
-            if path is None:
+        for flag, text in (("--json", self.json), ("--csv", self.csv), ("--coco", self.coco)):
+            if text is None:
                 continue
-            if path.is_dir():
-                raise OptionError(f"{flag}: {path} is a folder; name a file")
-            other = places.setdefault(os.path.realpath(path), flag)
+            path = names.output_file(text, flag)
+            other = places.setdefault("-" if text == "-" else os.path.realpath(path), flag)
+            if other != flag and text == "-":
+                raise OptionError(f"{flag}: standard output is taken by {other} already; only one output can be -")
             if other != flag and not is_special(path):
                 raise OptionError(f"{flag}: {path} is also the file of {other}; choose another name")
-        for flag, path in (("--save-dir", self.save_dir), ("--crops", self.crops), ("--wider", self.wider)):
-            if path is not None and path.exists() and not path.is_dir():
-                raise OptionError(f"{flag}: {path} is a file; name a folder")
+        for flag, folder in (("--save-dir", self.save_dir), ("--crops", self.crops), ("--wider", self.wider)):
+            if folder is not None:
+                names.output_folder(folder, flag)
 
     @property
     def stream(self) -> Path | None:
@@ -76,9 +77,9 @@ def plan(inputs: Sequence[str], wanted: Wanted) -> tuple[list[Task], names.Guard
     if not real:
         raise OptionError("; ".join(source.problem for source in sources) or "no inputs were named")
     guard = names.Guard(real)
-    for flag, path in (("--json", wanted.journal), ("--csv", wanted.csv), ("--coco", wanted.coco)):
-        if path is not None:
-            guard.check(path, flag)
+    for flag, file in (("--json", wanted.json), ("--csv", wanted.csv), ("--coco", wanted.coco)):
+        if file is not None and file != "-":
+            guard.check(Path(file), flag)
     pictures = dict(zip(real, names.distinct([names.picture_name(source) for source in real]), strict=True))
     stems = dict(zip(real, names.distinct([names.stem(source) for source in real]), strict=True))
     tasks = []
@@ -104,9 +105,9 @@ def open_outputs(
     sinks: list[Sink] = []
     try:
         if wanted.csv is not None:
-            sinks.append(CsvSink(wanted.csv, num_keypoints))
+            sinks.append(CsvSink(Path(wanted.csv), num_keypoints))
         if wanted.coco is not None:
-            sinks.append(CocoSink(wanted.coco, num_keypoints, frame_size))
+            sinks.append(CocoSink(Path(wanted.coco), num_keypoints, frame_size))
         if wanted.wider is not None:
             sinks.append(WiderSink(wanted.wider, _wider_names(tasks)))
         if wanted.stream is not None:

@@ -6,17 +6,21 @@ import fcntl
 import json
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from scrfdkit.atomic import write_error
 from scrfdkit.errors import OptionError, ScrfdError
 from scrfdkit.types import Detections
 
 Record = dict[str, Any]
-"""One line: {"file", "width", "height", "faces"}, {"file", "frame", "time", "faces"} or {"file", "error"}."""
+"""One line: {"file", "width", "height", "faces"}, {"file", "frame", "time", "faces"} or {"file", "error"}. A picture
+whose faces are known, but that could not be drawn, has both faces and error."""
 
 _START = b'{"file":'  # how every line begins
 
@@ -26,14 +30,26 @@ def picture_record(file: str, width: int, height: int, detections: Detections) -
     return {"file": file, "width": width, "height": height, "faces": detections.to_dict()}
 
 
-def frame_record(file: str, frame: int, seconds: float, detections: Detections) -> Record:
-    """Of one frame of a video, its number from 0 and its time from the start."""
-    return {"file": file, "frame": frame, "time": round(seconds, 4), "faces": detections.to_dict()}
+def frame_record(
+    file: str, frame: int, seconds: float, detections: Detections, bridged: Sequence[bool] | NDArray[np.bool_] = ()
+) -> Record:
+    """Of one frame of a video, its number from 0 and its time from the start. bridged: which faces were filled in;
+    only these have "bridged": true."""
+    faces = detections.to_dict()
+    for face, filled in zip(faces, bridged, strict=False):
+        if filled:
+            face["bridged"] = True
+    return {"file": file, "frame": frame, "time": round(seconds, 4), "faces": faces}
 
 
 def failure_record(file: str, error: str) -> Record:
     """Of an input that could not be read."""
     return {"file": file, "error": error}
+
+
+def found_faces(record: Record) -> list[Record]:
+    """The faces that the detector itself found, without those filled in between frames."""
+    return [face for face in record["faces"] if not face.get("bridged")]
 
 
 def encode(record: Record) -> bytes:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from threading import Event
 
+from scrfdkit.atomic import exists
 from scrfdkit.errors import ScrfdError
-from scrfdkit.files.job import Job, Task
+from scrfdkit.files.job import Job, Task, with_crop
 from scrfdkit.files.pipeline import ordered_map
 from scrfdkit.files.records import Journal, Record
 from scrfdkit.files.sinks import Sink
@@ -155,9 +156,9 @@ def _is_done(task: Task, journal: Journal) -> bool:
     file = task.source.file
     if file not in journal:
         return False
-    done = task.picture is None or task.picture.exists()
+    done = task.picture is None or exists(task.picture)
     if done and task.crops is not None and task.source.kind == "picture":
-        done = all(task.crop(i).exists() for record in journal.peek(file) for i in range(len(record.get("faces", ()))))
+        done = all(exists(task.crop(i)) for record in journal.peek(file) for i in with_crop(record))
     if not done:
         journal.forget(file)
     return done

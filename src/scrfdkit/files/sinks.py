@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
-from scrfdkit.atomic import AtomicFile, save, write_error
-from scrfdkit.files.records import Record, encode
+from scrfdkit.atomic import growing, save, write_error
+from scrfdkit.files.records import Record, encode, found_faces
 from scrfdkit.types import point_names
 
 
@@ -56,13 +56,17 @@ class LinesSink:
 
 
 class CsvSink:
-    """One row a face, with a header. Inputs without faces and inputs that failed have no row."""
+    """One row a face, with a header. Inputs without faces and inputs that could not be read have no row.
+
+    path: "-" is standard output. The column `bridged` is empty for pictures; in video it is 1 for a face that was
+    filled in between frames and 0 for one that was found.
+    """
 
     def __init__(self, path: Path, num_keypoints: int) -> None:
-        self._file = AtomicFile(path)
+        self._file = growing(path)
         self._num_keypoints = num_keypoints
         names = [f"{name}_{axis}" for name in point_names(num_keypoints) for axis in "xy"]
-        self._row("file", "frame", "time", "face", "id", "score", "x1", "y1", "x2", "y2", *names)
+        self._row("file", "frame", "time", "face", "id", "bridged", "score", "x1", "y1", "x2", "y2", *names)
 
     def add(self, record: Record) -> None:
         """Writes the rows of one picture or frame."""
@@ -70,7 +74,9 @@ class CsvSink:
             points = [value for point in face.get("keypoints", ()) for value in point]
             points += [""] * (2 * self._num_keypoints - len(points))
             frame, seconds = record.get("frame", ""), record.get("time", "")
-            self._row(record["file"], frame, seconds, i, face.get("id", ""), face["score"], *face["box"], *points)
+            bridged = int(face.get("bridged", False)) if "frame" in record else ""
+            which = (record["file"], frame, seconds, i, face.get("id", ""), bridged)
+            self._row(*which, face["score"], *face["box"], *points)
 
     def _row(self, *values: Any) -> None:
         text = io.StringIO()
@@ -90,9 +96,11 @@ class CocoSink:
     """One COCO data set: `images`, `annotations` with `score` and key points, and the category "face".
 
     It loads as a COCO data set, and its `annotations` load as COCO results. A video frame is an image called
-    "FILE#FRAME". Inputs that failed are left out. Boxes are x y w h in pixels.
+    "FILE#FRAME". Inputs that could not be read are left out, and so are faces that were filled in between frames, as
+    nobody found them there. Boxes are x y w h in pixels.
 
-    frame_size: tells width and height of a video's frames, which their records do not hold, or None.
+    path: "-" is standard output. frame_size: tells width and height of a video's frames, which their records do not
+    hold, or None.
     """
 
     def __init__(
@@ -100,7 +108,7 @@ class CocoSink:
     ) -> None:
         self._frame_size = frame_size
         self._video: tuple[str, tuple[int, int] | None] = ("", None)
-        self._file = AtomicFile(path)
+        self._file = growing(path)
         # Images and annotations come together but lie apart in the file, so the latter wait in another one.
         self._annotations = tempfile.TemporaryFile()  # noqa: SIM115 - closed by finish or discard
         category: dict[str, Any] = {"id": 1, "name": "face", "supercategory": "person"}
@@ -112,7 +120,7 @@ class CocoSink:
 
     def add(self, record: Record) -> None:
         """Writes one image and its annotations."""
-        if "error" in record:
+        if "faces" not in record:
             return
         image: Record = {"id": self._num_images + 1, "file_name": record["file"]}
         if "frame" in record:
@@ -121,7 +129,7 @@ class CocoSink:
         image |= {key: record[key] for key in ("width", "height", "frame", "time") if key in record}
         self._file.write(_element(image, self._num_images))
         self._num_images += 1
-        for face in record["faces"]:
+        for face in found_faces(record):
             annotation = _annotation(face, self._num_annotations + 1, image["id"])
             try:
                 self._annotations.write(_element(annotation, self._num_annotations))
@@ -180,7 +188,7 @@ class WiderSink:
     """WIDER FACE results: for every picture a text file of its name, the number of faces, and `x y w h score` lines.
 
     names: the file to write, without suffix, and the name to put into it, for every input. A video has a folder
-    with one text file a frame.
+    with one text file a frame, without the faces that were filled in between frames.
     """
 
     def __init__(self, folder: Path, names: dict[str, tuple[PurePosixPath, str]]) -> None:
@@ -188,13 +196,14 @@ class WiderSink:
 
     def add(self, record: Record) -> None:
         """Writes one text file."""
-        if "error" in record or record["file"] not in self._names:
+        if "faces" not in record or record["file"] not in self._names:
             return
         stem, title = self._names[record["file"]]
         if "frame" in record:
             stem, title = stem / f"{record['frame']:06d}", f"{title}#{record['frame']}"
-        lines = [title, str(len(record["faces"]))]
-        for face in record["faces"]:
+        faces = found_faces(record)
+        lines = [title, str(len(faces))]
+        for face in faces:
             x1, y1, x2, y2 = face["box"]
             lines.append(f"{x1:.2f} {y1:.2f} {x2 - x1:.2f} {y2 - y1:.2f} {face['score']:g}")
         text = "\n".join(lines) + "\n"

@@ -7,18 +7,18 @@ its preprocessing, measured AP, licence, origin, and a sha256 over all tensors. 
 from __future__ import annotations
 
 import json
-import pickle
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scrfdkit import atomic
-from scrfdkit.errors import MissingExtraError, WeightError
+from scrfdkit.errors import WeightError
 from scrfdkit.model import header
 from scrfdkit.model.header import Layout, PathLike
-from scrfdkit.model.plan import state_shapes
+from scrfdkit.model.plan import Shape, plan, state_shapes
+from scrfdkit.model.pth import read_state, require_torch
 from scrfdkit.spec import ModelSpec
 from scrfdkit.zoo import ZOO, find
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from scrfdkit.model.net import SCRFD
 
 FORMAT = "scrfdkit-1"
-OFFICIAL_LICENCE = "non-commercial research only (InsightFace model zoo)"
 
 _IGNORED = "bbox_head.integral.project"
 _OPTIONAL = ".num_batches_tracked"
@@ -90,13 +89,11 @@ def save(
     net is a module or its state dict; it must fit spec (and `fused`), else WeightError. The file appears whole or not
     at all. Raises ScrfdError, naming the file, where it cannot be written.
     """
+    require_torch("writing a weight file")
     from safetensors.torch import save as serialise
 
-    from scrfdkit.model.net import blank
-
     given = net if isinstance(net, Mapping) else net.state_dict()
-    shapes = {k: tuple(v.shape) for k, v in blank(spec, True).state_dict().items()} if fused else state_shapes(spec)
-    state = _plain(fit(given, shapes, f"cannot save {path}"))
+    state = _plain(fit(given, file_shapes(spec, fused), f"cannot save {path}"))
     tensors = {k: (_code(v), tuple(v.shape), v.numpy().tobytes()) for k, v in state.items()}
     size = sum(len(data) for _, _, data in tensors.values())
     info = WeightInfo(name, spec, fused, dict(metrics or {}), licence, source, header.digest(tensors), size)
@@ -111,7 +108,7 @@ def load(path: PathLike) -> tuple[SCRFD, WeightInfo]:
     metadata {"model": name}. Raises WeightError for a file that is absent, damaged, cut short, not a weight file, or
     whose tensors do not fit its spec.
     """
-    _torch("loading a weight file into PyTorch")
+    require_torch("loading a weight file into PyTorch")
     from safetensors.torch import load as deserialise
 
     from scrfdkit.model.net import blank
@@ -125,8 +122,7 @@ def load(path: PathLike) -> tuple[SCRFD, WeightInfo]:
     except Exception as error:  # the library's own SafetensorError is not a public name in every version
         raise WeightError(f"{path}: not a safetensors file: {error}") from None
     net = blank(info.spec, info.fused)
-    shapes = {k: tuple(v.shape) for k, v in net.state_dict().items()}
-    net.load_state_dict(fit(state, shapes, str(path)))
+    net.load_state_dict(fit(state, file_shapes(info.spec, info.fused), str(path)))
     return net, info
 
 
@@ -142,12 +138,13 @@ def import_pth(path: PathLike, name: str | None = None) -> Imported:
     """An official checkpoint (mmcv's {meta, state_dict, ...}, or a bare state dict), not fused, in eval mode.
 
     The network is recognised by the names and shapes of its tensors; `name` allows only that row of the zoo. Only
-    tensors and plain values are unpickled. Raises WeightError for a file that is not such a checkpoint, that needs
-    other classes to be unpickled, or that fits no row: the message gives the nearest and the first differences.
+    tensors, plain values and numpy's numbers are unpickled. Raises WeightError for a file that is not such a
+    checkpoint, that needs other classes to be unpickled, or that fits no row: the message gives the nearest and the
+    first differences. Raises MissingExtraError without torch.
     """
+    state = read_state(path)
     from scrfdkit.model.net import blank
 
-    state = _unpickle(path)
     if name is None:
         name, spec = recognise({k: tuple(v.shape) for k, v in state.items()}, str(path))
     else:
@@ -156,6 +153,21 @@ def import_pth(path: PathLike, name: str | None = None) -> Imported:
     net = blank(spec, fused=False)
     net.load_state_dict(state)
     return Imported(net, name, spec)
+
+
+def file_shapes(spec: ModelSpec, fused: bool) -> dict[str, Shape]:
+    """Name and shape of every tensor of a weight file; with batch norms folded, each becomes its convolution's bias."""
+    if not fused:
+        return state_shapes(spec)
+    shapes: dict[str, Shape] = {}
+    ops = [op for op in plan(spec, 64, 64).ops if op.params]
+    for op, after in pairwise([*ops, ops[-1]]):
+        if op.kind == "bn":
+            continue
+        shapes |= {f"{op.name}.{suffix}": shape for suffix, shape in op.params}
+        if op.kind == "conv" and after.kind == "bn":
+            shapes[f"{op.name}.bias"] = op.params[0][1][:1]
+    return shapes
 
 
 def recognise(shapes: Mapping[str, tuple[int, ...]], what: str) -> tuple[str, ModelSpec]:
@@ -226,6 +238,22 @@ def _verify(path: PathLike, data: bytes, layout: Layout, wanted: str) -> None:
 
 
 def _info(path: PathLike, layout: Layout) -> WeightInfo:
+    """What the metadata says, held against the names and shapes of the tensors: before a network is built, or its cost
+    worked out, from numbers that make no sense."""
+    info = _stated(path, layout)
+    body, head = info.spec.backbone, info.spec.head
+    if sum(body.blocks) + head.depth + len(head.strides) > len(layout.entries):
+        raise WeightError(
+            f"{path}: the tensors do not fit the network: its spec has more layers than there are tensors"
+        )
+    found = {name: entry.shape for name, entry in layout.entries.items()}
+    wrong = _differences(found, file_shapes(info.spec, info.fused))
+    if wrong:
+        raise WeightError(f"{path}: the tensors do not fit the network: {_first(wrong)}")
+    return info
+
+
+def _stated(path: PathLike, layout: Layout) -> WeightInfo:
     meta = layout.metadata
     try:
         if "format" not in meta and "model" in meta:
@@ -245,36 +273,3 @@ def _info(path: PathLike, layout: Layout) -> WeightInfo:
     except (ValueError, KeyError) as error:
         reason = f"its metadata lacks {error}" if isinstance(error, KeyError) else str(error)
         raise WeightError(f"{path}: not a weight file of this package: {reason}") from None
-
-
-def _unpickle(path: PathLike) -> dict[str, Tensor]:
-    """The state dict in a `.pth` file, without a "module." prefix."""
-    torch = _torch(".pth files")
-    if not Path(path).is_file():
-        raise WeightError(f"{path}: no such file")
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        if found is None:
-            raise WeightError(f"{path}: not a PyTorch checkpoint, or damaged") from None
-        raise WeightError(
-            f"{path}: cannot be loaded safely: it holds a pickled {found[1]}, and unpickling any class but tensors and "
-            "plain values could run any code. Where you trust the file, load it with weights_only=False and save "
-            "its state_dict alone"
-        ) from None
-    except Exception as error:  # torch raises many kinds for files that are not checkpoints
-        raise WeightError(f"{path}: not a PyTorch checkpoint: {str(error)[:200]}") from None
-    state = data.get("state_dict", data) if isinstance(data, dict) else None
-    if not (isinstance(state, dict) and state and all(isinstance(v, torch.Tensor) for v in state.values())):
-        raise WeightError(f"{path}: holds no state dict: a dictionary of tensors, or one under 'state_dict', is needed")
-    return {str(k).removeprefix("module."): v for k, v in state.items()}
-
-
-def _torch(feature: str) -> Any:
-    try:
-        import safetensors  # noqa: F401
-        import torch
-    except ImportError as error:
-        raise MissingExtraError(feature, "torch", error.name or "torch") from None
-    return torch

@@ -106,18 +106,27 @@ def read_sites(path: PathLike, signatures: Signatures) -> dict[int, Site]:
     return sites
 
 
+def load_onnx(path: PathLike) -> Any:
+    """The parsed file. Raises WeightError where it is no ONNX file, and MissingExtraError without the package onnx."""
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtraError("importing the weights of an ONNX file", "torch", "onnx") from None
+    try:
+        return onnx.load(str(path))
+    except Exception as error:  # protobuf and onnx raise many kinds
+        raise WeightError(f"{path}: not a readable ONNX file: {str(error)[:200]}") from None
+
+
 class _Graph:
     def __init__(self, path: PathLike) -> None:
-        try:
-            import onnx
-            from onnx import numpy_helper
-        except ImportError:
-            raise MissingExtraError("importing the weights of an ONNX file", "torch", "onnx") from None
         self.path = path
+        self.graph: Any = load_onnx(path).graph
+        from onnx import numpy_helper
+
         try:
-            self.graph: Any = onnx.load(str(path)).graph
             arrays = {i.name: numpy_helper.to_array(i) for i in self.graph.initializer}
-        except Exception as error:  # protobuf and onnx raise many kinds
+        except Exception as error:
             raise WeightError(f"{path}: not a readable ONNX file: {str(error)[:200]}") from None
         if not self.graph.node:
             raise WeightError(f"{path}: not an ONNX network: it has no operations")

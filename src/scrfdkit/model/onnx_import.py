@@ -9,8 +9,9 @@ import numpy as np
 from scrfdkit.errors import WeightError
 from scrfdkit.model.checkpoint import Imported, fit, row
 from scrfdkit.model.header import PathLike
-from scrfdkit.model.onnx_graph import Array, Signatures, Site, plan_sites, read_sites
+from scrfdkit.model.onnx_graph import Array, Signatures, Site, load_onnx, plan_sites, read_sites
 from scrfdkit.model.plan import plan
+from scrfdkit.model.pth import require_torch
 from scrfdkit.spec import ModelSpec
 from scrfdkit.zoo import ZOO
 
@@ -22,12 +23,11 @@ def import_onnx(path: PathLike, name: str | None = None) -> Imported:
 
     Works for dynamic and fixed sizes, with and without a batch axis, any names, batch norms folded or not. The
     network is recognised by its structure; `name` allows only that row of the zoo. Raises WeightError where no row
-    has this structure, and MissingExtraError without the package onnx.
+    has this structure, and MissingExtraError without torch or the package onnx.
     """
-    from scrfdkit.model.net import blank
-
+    torch = require_torch("importing the weights of an ONNX file")
     name, spec, state = _match(path, name)
-    import torch
+    from scrfdkit.model.net import blank
 
     net = blank(spec, fused=True)
     tensors = {k: torch.from_numpy(np.array(v, np.float32)) for k, v in state.items()}
@@ -38,6 +38,11 @@ def import_onnx(path: PathLike, name: str | None = None) -> Imported:
 def recognise_onnx(path: PathLike) -> tuple[str, ModelSpec]:
     """The row of the zoo that an ONNX file is; needs no torch. Raises as `import_onnx`."""
     return _match(path, None)[:2]
+
+
+def onnx_metadata(path: PathLike) -> dict[str, str]:
+    """The metadata_props of an ONNX file. Raises WeightError and MissingExtraError as `import_onnx`."""
+    return {entry.key: entry.value for entry in load_onnx(path).metadata_props}
 
 
 def _match(path: PathLike, name: str | None) -> tuple[str, ModelSpec, State]:

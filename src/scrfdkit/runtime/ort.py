@@ -20,6 +20,8 @@ import onnxruntime as ort
 from scrfdkit.errors import ModelError
 from scrfdkit.types import Floats
 
+__all__ = ["OrtRuntime", "ort"]
+
 _ERRORS_ONLY = 3  # old exports declare the output sizes of 640x640, and onnxruntime warns at every other size
 
 
@@ -77,12 +79,6 @@ class OrtRuntime:
         except Exception as error:
             raise ModelError(f"onnxruntime cannot run it on a blob of {blob.shape}: {_first_line(error)}") from error
         return outputs
-
-
-def available_providers() -> list[str]:
-    """What this installation of onnxruntime can run on."""
-    names: list[str] = ort.get_available_providers()
-    return names
 
 
 def _first_line(error: Exception) -> str:

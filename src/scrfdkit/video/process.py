@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from scrfdkit.atomic import exists
 from scrfdkit.errors import VideoError
 from scrfdkit.types import Detections, Image
 from scrfdkit.video.bridge import Bools, Filled, bridge
@@ -79,7 +80,7 @@ def process(
     if output is not None:
         check_output(output)
         path = local_file(source)
-        if path is not None and path.exists() and output.exists() and output.samefile(path):
+        if path is not None and exists(path) and exists(output) and output.samefile(path):
             raise VideoError(f"{output}: is the source itself; choose another name for the output")
     tracker = Tracker() if track else None
     info = CAMERA if isinstance(source, int) else probe(source, max_pixels=max_pixels)

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from scrfdkit.atomic import is_folder, partial_path
 from scrfdkit.errors import VideoError
 from scrfdkit.types import Image
 from scrfdkit.video.audio import AudioCopy, open_audio
@@ -27,9 +28,9 @@ def check_output(path: Path) -> None:
     """Raises VideoError where no video of that name could be written."""
     if path.suffix.lower() not in SUFFIXES:
         raise VideoError(f"{path}: a video is written as {', '.join(SUFFIXES)}; choose a name that ends so")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise VideoError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if path.is_dir():
+    if is_folder(path):
         raise VideoError(f"{path}: is a folder")
 
 
@@ -57,7 +58,7 @@ class VideoWriter:
         check_output(path)
         self._av = load_av()
         self._path, self._info, self._audio_path = path, info, audio
-        self._partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        self._partial = partial_path(path, keep_suffix=True)
         self._options = {"crf": str(crf), "preset": preset, "bf": "0"}
         self._container: Any = None
         self._stream: Any = None

@@ -82,6 +82,28 @@ def test_arguments_without_inputs_say_so(tree: Path) -> None:
     ]
 
 
+def test_arguments_that_name_nothing(tree: Path) -> None:
+    with pytest.raises(OptionError, match="empty name"):
+        expand(["in", ""])
+    (found,) = expand(["in/a.PNG\nin/b.jpg\n"])
+    assert found.kind == "nothing"
+    assert found.problem == "in/a.PNG ...: one argument of 2 lines, and no file is called that; leave out its quotes"
+    (tree / "two\nlines.jpg").touch()
+    assert [s.kind for s in expand(["two\nlines.jpg"])] == ["picture"]
+
+
+def test_names_that_are_too_long_are_inputs_that_will_fail(tree: Path) -> None:
+    long = "x" * 300
+    assert [s.kind for s in expand([long, long + ".mp4", f"in/{long}/a.jpg"])] == ["picture", "video", "picture"]
+    assert [s.kind for s in expand([f"{long}/*.jpg"])] == ["nothing"]
+
+
+def test_a_link_to_itself_is_not_followed(tree: Path) -> None:
+    (tree / "other/self").symlink_to(tree / "other/self")
+    (tree / "other/self.jpg").symlink_to(tree / "other/self.jpg")
+    assert files("other") == ["other/b.jpg", "other/self.jpg"]
+
+
 def test_folders_of_outputs_are_not_searched(tree: Path) -> None:
     assert files("in", skip=("in/sub",)) == ["in/a.PNG", "in/b.jpg"]
     assert files("in/**/*.jpg", skip=("in/sub",)) == ["in/b.jpg"]

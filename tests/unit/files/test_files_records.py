@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scrfdkit.atomic import AtomicFile, partial_path, save
+from scrfdkit.atomic import AtomicFile, exists, is_file, is_folder, is_special, partial_path, save
 from scrfdkit.errors import OptionError, ScrfdError
 from scrfdkit.files.records import (
     Journal,
     Record,
     encode,
     failure_record,
+    found_faces,
     frame_record,
     picture_record,
 )
@@ -55,6 +56,14 @@ def test_records_have_the_promised_fields() -> None:
     assert picture("a") == {"file": "a", "width": 640, "height": 480, "faces": [face]}
     assert frame_record("v", 3, 0.123456, FACE) == {"file": "v", "frame": 3, "time": 0.1235, "faces": [face]}
     assert failure_record("b", "b: broken") == {"file": "b", "error": "b: broken"}
+
+
+def test_only_faces_that_were_filled_in_say_so() -> None:
+    two = Detections(np.repeat(FACE.boxes, 2, axis=0), np.repeat(FACE.scores, 2))
+    record = frame_record("v", 3, 0.1, two, np.array([False, True]))
+    assert [face.get("bridged") for face in record["faces"]] == [None, True]
+    assert found_faces(record) == record["faces"][:1]
+    assert all("bridged" not in face for face in frame_record("v", 3, 0.1, two)["faces"])
 
 
 def test_any_file_name_survives() -> None:
@@ -210,11 +219,32 @@ def test_save_follows_links_and_writes_into_devices(tmp_path: Path) -> None:
         save(Path("/dev/full"), b"x")
 
 
+def test_pipes_behind_links_are_written_to(tmp_path: Path) -> None:
+    """/dev/stdout leads to a pipe, which has no path of its own."""
+    read, write = os.pipe()
+    link = tmp_path / "link"
+    link.symlink_to(f"/proc/self/fd/{write}")
+    save(link, b"through")
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        assert pipe.read() == b"through"
+    assert link.is_symlink()
+
+
+def test_questions_about_paths_never_raise(tmp_path: Path) -> None:
+    for path in (tmp_path / ("x" * 300), tmp_path / "a" / ("x" * 5000), Path("y" * 300)):
+        assert not (exists(path) or is_file(path) or is_folder(path) or is_special(path))
+        with pytest.raises(ScrfdError, match="cannot be written: File name too long"):
+            save(path, b"x")
+
+
 def test_a_name_of_the_greatest_length_can_be_saved(tmp_path: Path) -> None:
     path = tmp_path / ("ü" * 125 + ".png")
     save(path, b"x")
     assert names_in(tmp_path) == [path.name]
     assert partial_path(path).parent == tmp_path
+    assert partial_path(path, keep_suffix=True).suffix == ".png"
+    assert partial_path(tmp_path / "a.mp4", keep_suffix=True).name == ".a.partial.mp4"
 
 
 def test_a_path_below_a_file_cannot_be_written(tmp_path: Path) -> None:

@@ -49,11 +49,51 @@ def test_csv(tmp_path: Path) -> None:
     assert rows[2]["time"] == "0.48"
 
 
+def test_faces_that_were_filled_in_are_marked_in_csv_and_are_no_results(tmp_path: Path) -> None:
+    record = frame_record("in/v.mp4", 3, 0.12, TRACKED, [False, True])
+    rows = list(csv.DictReader(io.StringIO(written(CsvSink(tmp_path / "a.csv", 5), tmp_path / "a.csv", [record]))))
+    assert [row["bridged"] for row in rows] == ["0", "1"]
+    rows = list(csv.DictReader(io.StringIO(written(CsvSink(tmp_path / "b.csv", 5), tmp_path / "b.csv"))))
+    assert [row["bridged"] for row in rows] == ["", "", "0", "0"]
+    coco = json.loads(written(CocoSink(tmp_path / "c.json", 5), tmp_path / "c.json", [record]))
+    assert [a["track_id"] for a in coco["annotations"]] == [4]
+    assert len(coco["images"]) == 1
+    sink = WiderSink(tmp_path, {"in/v.mp4": (PurePosixPath("v"), "v.mp4")})
+    assert written(sink, tmp_path / "v/000003.txt", [record]).splitlines()[1:] == [
+        "1",
+        "10.00 20.00 20.50 40.25 0.9123",
+    ]
+
+
+def test_faces_of_a_picture_that_could_not_be_drawn_are_results(tmp_path: Path) -> None:
+    record = RECORDS[0] | {"error": "in/a,b.jpg: cannot be drawn"}
+    assert len(json.loads(written(CocoSink(tmp_path / "c", 5), tmp_path / "c", [record]))["annotations"]) == 2
+    sink = WiderSink(tmp_path, {"in/a,b.jpg": (PurePosixPath("a"), "a,b.jpg")})
+    assert written(sink, tmp_path / "a.txt", [record]).splitlines()[1] == "2"
+
+
+@pytest.mark.parametrize("kind", [CsvSink, CocoSink])
+def test_a_dash_is_standard_output(
+    tmp_path: Path,
+    kind: type[CsvSink] | type[CocoSink],
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = written(kind(tmp_path / "file", 5), tmp_path / "file")
+    sink = kind(Path("-"), 5)
+    for record in RECORDS:
+        sink.add(record)
+    sink.finish()
+    assert capfdbinary.readouterr().out.decode() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_csv_without_keypoints(tmp_path: Path) -> None:
     path = tmp_path / "faces.csv"
     plain = Detections(TWO.boxes, TWO.scores)
     text = written(CsvSink(path, 0), path, [picture_record("a", 9, 9, plain)])
-    assert text.splitlines()[0] == "file,frame,time,face,id,score,x1,y1,x2,y2"
+    assert text.splitlines()[0] == "file,frame,time,face,id,bridged,score,x1,y1,x2,y2"
     assert len(text.splitlines()) == 3
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from networks import CROWDHUMAN, gap, random_net
@@ -12,8 +13,9 @@ from safetensors.torch import save_file
 
 from scrfdkit.errors import ScrfdError, WeightError
 from scrfdkit.model import header
-from scrfdkit.model.checkpoint import import_pth, load, read_header, save
-from scrfdkit.model.net import build, fuse
+from scrfdkit.model.checkpoint import WeightInfo, file_shapes, import_pth, load, read_header, save
+from scrfdkit.model.net import blank, build, fuse
+from scrfdkit.spec import ModelSpec
 from scrfdkit.zoo import ZOO
 
 NAME = "scrfd_500m_kps"
@@ -207,6 +209,15 @@ def test_pth_of_no_known_network_gives_the_nearest(tmp_path: Path) -> None:
         import_pth(tmp_path / "model.pth")
 
 
+@pytest.mark.parametrize("old_format", [False, True])
+def test_pth_may_hold_numpy_numbers(tmp_path: Path, old_format: bool) -> None:
+    """Training tools put measured figures into `meta`, as numpy gave them."""
+    figures = {"ap": np.float64(0.9), "lr": np.float32(0.1), "epoch": np.int64(3), "best": np.True_, "at": np.str_("x")}
+    whole = checkpoint("scrfd_1g", figures=figures)
+    torch.save(whole, tmp_path / "model.pth", _use_new_zipfile_serialization=not old_format)
+    assert import_pth(tmp_path / "model.pth").name == "scrfd_1g"
+
+
 class Anything:
     """A class that a checkpoint must not be able to bring to life."""
 
@@ -224,11 +235,54 @@ def test_pth_without_a_state_dict_is_refused(tmp_path: Path, data: object) -> No
         import_pth(tmp_path / "model.pth")
 
 
-@pytest.mark.parametrize("data", [b"", b"hello there, this is no checkpoint", json.dumps({"a": 1}).encode()])
-def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path, data: bytes) -> None:
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", r"the file is empty \(zero bytes\)"),
+        (b"hello there, this is no checkpoint", "it starts with b'hello there, thi'"),
+        (json.dumps({"a": 1}).encode(), "it starts with b'{\"a\": 1}'"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"\n<!DOCTYPE html><html>", "it is a web page"),
+        (b"\x80\x02.", "or damaged: "),
+        (b"PK\x03\x04 cut off", "or damaged: "),
+    ],
+)
+def test_files_that_are_no_checkpoint_are_refused_with_the_reason(tmp_path: Path, data: bytes, reason: str) -> None:
     (tmp_path / "model.pth").write_bytes(data)
-    with pytest.raises(WeightError, match=r"model\.pth: "):
+    with pytest.raises(WeightError, match=rf"model\.pth: not a PyTorch checkpoint.*{reason}") as caught:
         import_pth(tmp_path / "model.pth")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("spec", [*(row.spec for row in ZOO.values()), CROWDHUMAN])
+def test_shapes_are_known_without_a_network(spec: ModelSpec, fused: bool) -> None:
+    state = blank(spec, fused).state_dict()
+    assert file_shapes(spec, fused) == {name: tuple(value.shape) for name, value in state.items()}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(
+    ("part", "field", "value", "message"),
+    [
+        ("neck", "channels", 60_000, "lateral_convs"),
+        ("backbone", "widths", [60_000, 60_000, 60_000, 60_000], "layer1"),
+        ("backbone", "blocks", [60_000, 3, 2, 6], "more layers than there are tensors"),
+        ("head", "depth", 60_000, "more layers than there are tensors"),
+    ],
+)
+def test_a_header_with_absurd_numbers_is_refused_before_a_network_is_built(
+    tmp_path: Path, fused: bool, part: str, field: str, value: object, message: str
+) -> None:
+    spec = json.loads(SPEC.to_json())
+    spec[part][field] = value
+    net = random_net(SPEC)
+    net = fuse(net) if fused else net
+    metadata = WeightInfo(NAME, SPEC, fused, sha256="0" * 64).to_metadata() | {"spec": json.dumps(spec)}
+    save_file(net.state_dict(), tmp_path / "w.safetensors", metadata)
+    for read in (read_header, load):
+        with pytest.raises(WeightError, match=rf"w\.safetensors: the tensors do not fit the network: .*{message}"):
+            read(tmp_path / "w.safetensors")
 
 
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
