@@ -147,7 +147,7 @@ def test_one_run_and_no_pictures(place: Path) -> None:
 def test_pictures_without_results_are_told(place: Path, tmp_path: Path) -> None:
     part = write_results(tmp_path / "part.npz", {name: rows for name, rows in FIRST.items() if name != "0--Party/a"})
     output = run("--gt", place / "gt", "--detections", part, "-o", tmp_path / "part.html")
-    told = "part: 1 of 3 pictures have no results: their faces count as missed"
+    told = "part: 1 of 3 pictures without results: their faces count as missed"
     assert f"warning: {told}" in output
     assert told in (tmp_path / "part.html").read_text()
 
@@ -174,10 +174,11 @@ def test_model_looks_first(place: Path, tmp_path: Path) -> None:
     [
         ([], "--detections DIR|FILE.npz or --model"),
         (["--detections", "{place}/first.npz", "--detections", "{place}/first.npz"], "two sets of results are called"),
-        (["--detections", "{place}/first.npz", "--name", "a", "--name", "b"], "2 names for 1 sets"),
+        (["--detections", "{place}/first.npz", "--name", "a", "--name", "b"], "2 names for 1 set of results"),
         (["--detections", "{place}/none.npz"], "none.npz: there is no such file"),
         (["--detections", "{place}/first.npz", "--images", "{place}/gt"], "none of the ground truth's pictures"),
-        (["--detections", "{place}/first.npz", "--setting", "strict"], "--setting: 'strict'"),
+        (["--detections", "{place}/first.npz", "--mode", "abc"], "--mode: 'abc'"),
+        ([*("--detections", "{place}/first.npz") * 7], "7 sets of results; at most 6"),
         (["--model", "scrfd_500m_kps"], "--images DIR"),
         (["--detections", "{place}/first.npz", "--score", "nan"], "--score: nan"),
     ],
@@ -187,6 +188,38 @@ def test_mistakes_are_named(place: Path, tmp_path: Path, words: list[str], messa
     with pytest.raises(ScrfdError, match=re.escape(message)):
         run("--gt", place / "gt", *(word.format(place=place) for word in words), "-o", path)
     assert not path.exists()
+
+
+def test_mistakes_are_told_before_any_network_runs(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("a network ran")
+
+    monkeypatch.setattr(analyze, "_look", never)
+    words = ["--gt", place / "gt", "--images", place / "images", "--model", "scrfd_500m_kps"]
+    with pytest.raises(ScrfdError, match="is a folder; name a file"):
+        run(*words, "-o", tmp_path)
+    with pytest.raises(ScrfdError, match="there is no such file"):
+        run(*words, "--detections", tmp_path / "none.npz", "-o", tmp_path / "x.html")
+    result = CliRunner().invoke(app, [*map(str, words), "--setting", "strict", "-o", str(tmp_path / "x.html")])
+    assert result.exit_code == 2
+    assert "--setting" in result.output
+
+
+@pytest.mark.parametrize("size", [0, 600])
+def test_pictures_that_cannot_be_read_are_left_out(place: Path, tmp_path: Path, size: int) -> None:
+    """Without a header, or cut short after it: its faces are not judged, for any of the runs."""
+    shutil.copytree(place / "images", tmp_path / "images")
+    broken = tmp_path / "images/12--Group_Photo/c.jpg"
+    broken.write_bytes(broken.read_bytes()[:size])
+    words = ["--images", tmp_path / "images", "--model", "scrfd_500m_kps", "--mode", 320]
+    output = run(*sources(place), *words, "-o", tmp_path / "x.html")
+    assert "warning: " in output
+    assert "left out: 1 picture that cannot be read, " in output
+    assert "c.jpg" in output
+    assert "x.html: 2 pictures" in output
+    assert "2 pictures with 4 labelled faces" in (tmp_path / "x.html").read_text()
 
 
 @needs_browser
@@ -248,6 +281,22 @@ def test_phone_needs_no_sideways_scrolling(page: Path) -> None:
     assert widths is not None
     assert int(widths[2]) == 375
     assert int(widths[1]) <= 375
+
+
+@needs_browser
+def test_tables_of_two_runs_fit_a_window(place: Path) -> None:
+    """At 1200 pixels, whatever the runs are called."""
+    path = place / "wide.html"
+    names = ["--name", "scrfd_2.5g_kps_before", "--name", "a name that is quite long, with spaces"]
+    run(*sources(place), "--detections", place / "second.npz", "--images", place / "images", *names, "-o", path)
+    script = """
+      const wide = [...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth);
+      document.body.dataset.wide = wide.map((box) => box.ariaLabel).join() || 'none';
+    """
+    content, _ = browse(with_script(path, "widths.html", script), "--dump-dom", size=(1200, 900))
+    wide = re.search(r'data-wide="([^"]*)"', content)
+    assert wide is not None
+    assert wide[1] == "none"
 
 
 @needs_browser

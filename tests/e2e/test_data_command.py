@@ -69,6 +69,7 @@ def test_convert_refuses_broken_labels_and_writes_nothing(source: Path) -> None:
         (["convert", "gone.txt", "a.csv", "--to", "xls"], "--to: 'xls'"),
         (["convert", "gone.txt", "a.csv", "--to", "csv", "--from", "xls"], "--from: 'xls'"),
         (["check", "gone.txt", "--format", "xls"], "--format: 'xls'"),
+        (["show", "gone.txt", "--format", "xls", "-o", "a.png"], "--format: 'xls'"),
         (["check", "gone.txt", "--format", "csv"], "gone.txt: there is no such"),
         (["show", "gone.txt", "--images", ".", "-o", "a.png"], "gone.txt: there is no such"),
     ],
@@ -93,6 +94,50 @@ def test_check(source: Path) -> None:
     assert "... 2 more; --all prints them" in result.stdout
     assert "gone.png: there is no such file" in result.stdout
     assert "labelv2.txt:13: box" in scrfd("check", source, "--all").stdout
+
+
+def test_check_tells_what_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "gt.txt").write_text("e/a.jpg\n1\n1 2 30 40 2 0 0 0 0 0\n")
+    result = scrfd("check", tmp_path / "gt.txt")
+    assert result.exit_code == 0
+    assert f"{tmp_path}/gt.txt: 1 x faces' blur" in result.stdout
+    assert "1 picture, 0 without faces\n1 face, 0 of them" in result.stdout
+    assert result.stdout.endswith("0 problems, 1 remark\n")
+
+
+def test_yolo_needs_no_folder_of_pictures(source: Path) -> None:
+    assert scrfd("convert", source, source / "labels", "--to", "yolo").exit_code == 0
+    (source / "labelv2.txt").unlink()
+    result = scrfd("check", source)
+    assert result.exit_code == 0
+    assert "2 pictures, 0 without faces" in result.stdout
+    assert scrfd("show", source, "-o", source / "sheet.png").stdout == f"wrote {source}/sheet.png: 2 pictures\n"
+    good, data = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (100, 200, 3), np.uint8))
+    assert good
+    (source / "images/e/a.png").write_bytes(data.tobytes()[: len(data) // 2])  # its size can still be read
+    result = scrfd("check", source)
+    assert result.exit_code == 1
+    assert "unreadable: " in result.stdout
+    assert result.stdout.endswith("1 problem, 0 remarks\n")
+
+
+def test_show_looks_beside_the_labels(source: Path) -> None:
+    result = scrfd("show", source, "-o", source / "sheet.png")
+    assert isinstance(result.exception, ScrfdError)
+    assert str(result.exception) == f"{source}: none of 2 pictures could be read; name their folder with --images"
+    (source / "labelv2.txt").rename(source / "images/labelv2.txt")
+    assert scrfd("show", source / "images", "-o", source / "sheet.png").exit_code == 0
+
+
+def test_convert_tells_what_was_assumed_and_lost(source: Path) -> None:
+    (source / "labels/e").mkdir(parents=True)
+    (source / "labelv2.txt").unlink()
+    (source / "labels/e/a.txt").write_text("0 0.5 0.5 0.2 0.2 0.5 0.5 0.51 0.5\n")
+    result = scrfd("convert", source, source / "gt.txt", "--to", "wider")
+    assert result.exit_code == 0
+    assert "note: numbers after the boxes were taken for key points" in result.stderr
+    assert "wider cannot carry: 2 x picture sizes" in result.stderr
+    assert result.stdout == f"wrote {source}/gt.txt: 2 pictures, 1 face\n"
 
 
 def test_check_as_json(source: Path) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -223,35 +223,6 @@ def test_jobs_beyond_all_measure_take_no_more_threads_than_there_are_cores(album
         return int(done.stdout)
 
     assert many_threads("100000") == many_threads(str(len(os.sched_getaffinity(0))))
-
-
-@pytest.mark.parametrize(
-    ("pictures", "jobs", "expected"),
-    [
-        (0, None, (1, 4)),
-        (1, None, (1, 4)),
-        (2, None, (2, 2)),
-        (3, None, (3, 1)),
-        (9, None, (4, 1)),
-        (1, 1, (1, 1)),
-        (9, 2, (2, 1)),
-        (1, 2, (1, 2)),
-        (9, 8, (8, 1)),
-        (1, 100_000, (1, 4)),
-        (200_000, 100_000, (64, 1)),
-    ],
-)
-def test_cores_are_split(
-    pictures: int, jobs: int | None, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from scrfdkit.benchmark import machine
-    from scrfdkit.cli.detect import _split_cores
-    from scrfdkit.files.inputs import Source
-    from scrfdkit.files.job import Task
-
-    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
-    tasks = [Task(Source("a.jpg", "picture", PurePosixPath("a.jpg")))] * pictures
-    assert _split_cores(tasks, jobs) == expected
 
 
 def test_all_outputs_agree(album: Path) -> None:

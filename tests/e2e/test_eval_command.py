@@ -94,9 +94,9 @@ def test_oddities_are_told(wider: Path) -> None:
     assert done.stderr.splitlines() == [
         "warning: scored on 2 of 3 pictures, as the others have no results:"
         " not comparable with figures of the whole set",
-        "warning: 1 pictures with results are not in the ground truth and were left out",
-        "warning: 1 detections whose score is not a finite number were left out",
-        "warning: 1 boxes have a negative width or height and count as false alarms",
+        "warning: left out: results of 1 picture that the ground truth does not have",
+        "warning: left out: 1 detection whose score is not a finite number",
+        "warning: counted as false alarms: 1 box of negative width or height",
     ]
     assert "on 2 of 3 pictures" in done.stdout
 
@@ -113,7 +113,7 @@ def test_model_on_the_pictures_that_are_there(wider: Path) -> None:
     assert row["name"] == model.stem
     assert row["milliseconds"] > 0
     assert 0.6e6 < row["parameters"] < 0.7e6
-    assert row["notes"][0] == "1 of 3 pictures have no results: their faces count as missed"
+    assert row["notes"][0] == "1 of 3 pictures without results: their faces count as missed"
     assert sorted(p.name for p in (wider / "kept/0--Party").iterdir()) == ["a.txt", "b.txt"]
     again = scrfd(
         "eval", "widerface", "--gt", wider / "gt", "--detections", wider / "kept", "--missing", "empty", "--json"
@@ -127,12 +127,13 @@ WRONG: list[tuple[Sequence[str], str]] = [
     (["--gt", "gt", "--model", "scrfd_500m_kps"], "--data: a model needs pictures"),
     (["--gt", "images", "--detections", "first.npz"], "wider_face_val.mat: there is no such file"),
     (["--gt", "gt", "--detections", "nothing"], "nothing: there is no such file or folder"),
-    (["--gt", "gt", "--detections", "broken"], "a.txt:2: says 3 faces, 1 lines follow"),
+    (["--gt", "gt", "--detections", "broken"], "a.txt:2: says 3 faces, but 1 line after it"),
     (["--gt", "gt", "--detections", "first.npz", "--curves", "c.pdf"], "c.pdf is neither"),
     (["--gt", "gt", "--detections", "first.npz", "--save-detections", "x"], "--save-detections keeps"),
     (["--data", ".", "--model", "scrfd_500m_kps", "--mode", "wide"], "--mode: 'wide' is not"),
     (["--data", "gt", "--model", "scrfd_500m_kps"], "holds none of the ground truth's pictures"),
-    (["--gt", "gt", "--detections", "part.npz", "--missing", "error"], "part: 1 of 3 pictures have no results"),
+    (["--gt", "gt", "--detections", "first.npz", "--mode", "abc"], "--mode: 'abc' is not"),
+    (["--gt", "gt", "--detections", "part.npz", "--missing", "error"], "part.npz: 1 of 3 pictures without results"),
 ]
 
 
@@ -194,6 +195,83 @@ def test_own_labels(album: Path) -> None:
     assert coco["AP_large"] is None or coco["AP_large"] <= 1
 
 
+def test_same_name_twice(album: Path, tmp_path: Path) -> None:
+    """Every run keeps its own landmark error and COCO table under its own name."""
+    shutil.copy(weights.embedded(), tmp_path / "same.onnx")
+    (tmp_path / "b").mkdir()
+    shutil.copy(weights.embedded(), tmp_path / "b/same.onnx")
+    results_ = results.to_npz(
+        results.collect(["astronaut"], [Detector.open(device="cpu").detect(album / "astronaut.jpg")])
+    )
+    (tmp_path / "same.npz").write_bytes(results_)
+    done = scrfd(
+        *("eval", "labels", "--labels", album / "labelv2.txt", "--images", album, "--coco", "--json"),
+        *("--model", tmp_path / "same.onnx", "--model", tmp_path / "b/same.onnx", "--mode", "320"),
+        *("--detections", tmp_path / "same.npz"),
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert [row["name"] for row in record["rows"]] == ["same", "same (2)", "same (3)"]
+    assert set(record["landmarks"]) == set(record["coco"]) == {"same (2)", "same (3)"}
+
+
+def test_labels_that_are_not_read_or_never_found_are_counted(album: Path, tmp_path: Path) -> None:
+    """And pictures that cannot be read are left out, in YOLO's layout of folders."""
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "images").mkdir()
+    shutil.copy(album / "astronaut.jpg", tmp_path / "images/a.jpg")
+    whole = (album / "solvay_1927.jpg").read_bytes()
+    (tmp_path / "images/cut.jpg").write_bytes(whole[:600])
+    labels = tmp_path / "labels/set.csv"
+    (x1, y1, x2, y2) = Detector.open(device="cpu").detect(album / "astronaut.jpg").boxes[0].tolist()
+    labels.write_text(
+        "file,width,height,x1,y1,x2,y2\n"
+        f"a.jpg,512,512,{x1},{y1},{x2},{y2}\n"
+        "a.jpg,512,512,50,50,20,20\na.jpg,512,512,900,900,950,950\ncut.jpg,100,100,1,1,9,9\n"
+    )
+    told = [
+        "left out: 1 labelled box without width or height",
+        "left out: 1 labelled box wholly outside the picture",
+        "left out: 1 picture that cannot be read, ",
+    ]
+    done = scrfd("eval", "labels", "--labels", labels, "--model", weights.embedded(), "--mode", "320", "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert (record["faces"]["all"], record["rows"][0]["ap"]["all"]) == (1, 100)
+    assert all(any(note.startswith(words) for note in record["notes"]) for words in told), record["notes"]
+    assert any("cut.jpg" in note for note in record["notes"])
+    done = scrfd("calibrate", "--labels", labels, "--format", "csv", "--recall", "1")
+    assert done.returncode == 0, done.stderr
+    assert all(f"warning: {words}" in done.stderr for words in told)
+    assert "on 1 picture with 1 face," in done.stdout
+
+
+def test_what_a_format_holds_and_labels_do_not_is_told(album: Path, tmp_path: Path) -> None:
+    box = {"bbox": [10, 10, 20, 20], "image_id": 1, "iscrowd": 0}
+    content = {
+        "images": [{"id": 1, "file_name": "astronaut.jpg", "width": 512, "height": 512}],
+        "annotations": [{"id": 1, "category_id": 1, **box}, {"id": 2, "category_id": 2, **box}],
+        "categories": [{"id": 1, "name": "face"}, {"id": 2, "name": "car"}],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    reading = formats.scan(tmp_path / "c.json", strict=True)
+    assert reading.not_read
+    results_ = results.Results(("astronaut",), np.array([1]), np.array([[10.0, 10, 20, 20]]), np.ones(1))
+    (tmp_path / "r.npz").write_bytes(results.to_npz(results_))
+    done = scrfd("eval", "labels", "--labels", tmp_path / "c.json", "--detections", tmp_path / "r.npz")
+    assert done.returncode == 0, done.stderr
+    for what, number in reading.not_read.items():
+        assert f"warning: not read: {number} x {what}" in done.stderr.splitlines()
+
+
+def test_too_many_draws_are_refused(wider: Path) -> None:
+    done = scrfd(
+        *("eval", "widerface", "--gt", wider / "gt", "--detections", wider / "first.npz", "--bootstrap", "300000")
+    )
+    assert done.returncode == 2
+    assert "--bootstrap" in done.stderr
+
+
 def test_coco_needs_a_model(album: Path, tmp_path: Path) -> None:
     words = ("eval", "labels", "--labels", album / "labelv2.txt", "--images", album)
     done = scrfd(*words, "--detections", tmp_path, "--coco")
@@ -240,6 +318,10 @@ def test_threshold_is_found_and_kept(album: Path, tmp_path: Path) -> None:
     [
         ([], "--precision or --recall: say what is wanted"),
         (["--precision", "0.9"], "--data or --labels: name one"),
+        (["--precision", "0.9", "--labels", "x", "--store", "--output", "y.onnx"], "--store and --output: one keeps"),
+        (["--precision", "0.9", "--labels", "x", "--output", "extra.txt"], "extra.txt is there already; --force"),
+        (["--precision", "0.9", "--labels", "x", "--output", "."], "--output: . is a folder"),
+        (["--precision", "0.9", "--labels", "extra.txt", "--format", "word"], "--format: 'word' is not one of"),
         (["--precision", "0.9", "--labels", "labelv2.txt", "--store"], "--store: the embedded weights are part"),
         (["--precision", "0.9", "--labels", "labelv2.txt", "--output", "x.safetensors"], "give it the suffix .onnx"),
         (["--recall", "1.0", "--labels", "extra.txt"], "no threshold gives a recall of 1; all detections together"),

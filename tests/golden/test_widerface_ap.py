@@ -88,7 +88,7 @@ def test_real_detections_of_some_pictures(shared: Path, truth: GroundTruth, stor
     assert len(names) == 401
     some, found, notes = results.align(truth.select(names), stored)
     assert percent(some, found) == [91.259514, 88.960487, 69.304199]
-    assert notes == ["2825 pictures with results are not in the ground truth and were left out"]
+    assert notes == ["left out: results of 2,825 pictures that the ground truth does not have"]
 
 
 def whole_road(shared: Path, truth: GroundTruth, name: str, mode: str) -> list[float]:

@@ -9,11 +9,22 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("scrfdkit", "numpy", "onnxruntime", "opencv-python-headless", "simplejpeg", "pillow", "torch")
+_MOST_JOBS = 64  # a thread each, and two pictures in memory
 
 
 def usable_cores() -> int:
     """Cores that this process may run on, which a container or `taskset` can make fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_cores(jobs: int | None, items: int) -> tuple[int, int]:
+    """Items at a time, and threads of the network for each; together one a core, or as many as there are `jobs`.
+
+    More jobs than cores help where items come from far away; more threads of a network than cores never do.
+    """
+    cores = usable_cores()
+    workers = max(1, min(jobs or cores, items, max(_MOST_JOBS, cores)))
+    return workers, max(1, min(jobs or cores, cores) // workers)
 
 
 def cpu_name() -> str:

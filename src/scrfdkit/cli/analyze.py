@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -35,7 +36,7 @@ def command(
         Path | None,
         typer.Option(metavar="DIR", help="The pictures; only those that are here are analysed.", show_default="none"),
     ] = None,
-    setting: Annotated[str, typer.Option(metavar="easy|medium|hard", help="Which faces count.")] = "hard",
+    setting: Annotated[Literal["easy", "medium", "hard"], typer.Option(help="Which faces count.")] = "hard",
     threshold: Annotated[
         float | None,
         typer.Option("--score", metavar="SCORE", help="Score from which a detection counts.", show_default="best F1"),
@@ -47,6 +48,7 @@ def command(
     Without --images there are no galleries and no sizes as the network sees them.
     """
     from scrfdkit.atomic import save
+    from scrfdkit.data.words import plural
     from scrfdkit.evaluate import attributes
     from scrfdkit.evaluate.analysis import analyze
     from scrfdkit.evaluate.report import report
@@ -54,38 +56,56 @@ def command(
     from scrfdkit.evaluate.widerface import read_ground_truth
 
     names = _names(detections or [], model or [], name or [])
-    if threshold is not None and not math.isfinite(threshold):
-        raise OptionError(f"--score: {threshold} is not a score")
-    if model and images is None:
-        raise OptionError("--model looks at pictures: name their folder with --images DIR")
-    truth = read_ground_truth(gt)
-    labels = attributes.read_attributes(gt, truth)
-    paths: dict[str, Path] = {}
-    others: set[str] = set()
-    if images is not None:
-        present, files = wider_pictures(images, truth)
-        paths = dict(zip(present, files, strict=True))
-        faces = attributes.faces_of(truth, present)
-        others = set(truth.images) - set(present)
-        truth, labels = truth.select(present), [grouping.select(faces) for grouping in labels]
-    found, notes = _read_all(truth, others, names, detections or [], model or [], paths, mode)
-    sizes = attributes.read_sizes(truth, paths) if paths else None
+    _check(output, threshold, mode, bool(model), images)
+    every = read_ground_truth(gt)
+    labels = attributes.read_attributes(gt, every)
+    stored = _read(detections or [])
+    paths = dict(zip(*wider_pictures(images, every), strict=True)) if images is not None else {}
+    truth, notes = _readable(every, paths) if paths else (every, [])
+    looked = [_look(each, {image: paths[image] for image in truth.images}, mode) for each in model or []]
+    # A picture that one network could not read says nothing about any of them.
+    usable = set(truth.images).intersection(*(found.images for found in looked))
+    truth = truth.select([image for image in truth.images if image in usable])
+    labels = [grouping.select(attributes.faces_of(every, truth.images)) for grouping in labels]
+    found, odd = _align(truth, set(every.images) - usable, dict(zip(names, [*stored, *looked], strict=True)))
+    notes += odd
+    sizes = attributes.read_sizes(truth, paths)[0] if paths else None
     analysis = analyze(truth, found, labels=labels, picture_sizes=sizes, setting=setting, threshold=threshold)
     html, problems = report(analysis, paths, notes)
     for line in (*notes, *problems):
         typer.echo(f"warning: {line}", err=True)
     save(output, html.encode())
-    typer.echo(f"{output}: {len(truth.images)} pictures, {len(html.encode()) / 1e6:.1f} MB")
+    typer.echo(f"{output}: {plural(len(truth.images), 'picture')}, {len(html.encode()) / 1e6:.1f} MB")
+
+
+def _check(output: Path, threshold: float | None, mode: str, models: bool, images: Path | None) -> None:
+    """Refuses what cannot work before anything is read or run. Raises OptionError."""
+    from scrfdkit.atomic import is_folder
+    from scrfdkit.evaluate.reference import parse_mode
+
+    parse_mode(mode)
+    if is_folder(output):
+        raise OptionError(f"--output: {output} is a folder; name a file, such as {output / 'report.html'}")
+    if threshold is not None and not math.isfinite(threshold):
+        raise OptionError(f"--score: {threshold} is not a score")
+    if models and images is None:
+        raise OptionError("--model looks at pictures: name their folder with --images DIR")
 
 
 def _names(detections: list[Path], models: list[str], given: list[str]) -> list[str]:
-    """A name for each set of results. Raises OptionError for none, for too many names and for equal ones."""
-    sources = [path.stem if path.suffix else path.name or str(path) for path in detections]
-    sources += [Path(model).name.removesuffix(".onnx").removesuffix(".safetensors") for model in models]
+    """A name for each set of results. Raises OptionError for none, for too many and for equal names."""
+    from scrfdkit.data.words import plural
+    from scrfdkit.evaluate.analysis import MAX_RUNS
+    from scrfdkit.evaluate.names import run_name
+
+    sources = [run_name(source) for source in [*map(str, detections), *models]]
     if not sources:
         raise OptionError("--detections DIR|FILE.npz or --model NAME|FILE: at least one is needed")
+    if len(sources) > MAX_RUNS:
+        raise OptionError(f"--detections, --model: {len(sources)} sets of results; at most {MAX_RUNS} fit on a page")
     if len(given) > len(sources):
-        raise OptionError(f"--name: {len(given)} names for {len(sources)} sets of results")
+        results = plural(len(sources), "set of results", "sets of results")
+        raise OptionError(f"--name: {plural(len(given), 'name')} for {results}")
     names = given + sources[len(given) :]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -93,43 +113,37 @@ def _names(detections: list[Path], models: list[str], given: list[str]) -> list[
     return names
 
 
-def _read_all(
-    truth: GroundTruth,
-    others: set[str],
-    names: list[str],
-    detections: list[Path],
-    models: list[str],
-    paths: dict[str, Path],
-    mode: str,
-) -> tuple[dict[str, Found], list[str]]:
+def _read(detections: list[Path]) -> list[Results]:
+    from scrfdkit.evaluate.results import read
+
+    return [read(path) for path in detections]
+
+
+def _readable(truth: GroundTruth, paths: Mapping[str, Path]) -> tuple[GroundTruth, list[str]]:
+    """The pictures that are there and are pictures, and a note about others. Raises ImageError where there is none."""
+    from scrfdkit.evaluate.attributes import read_sizes
+    from scrfdkit.evaluate.run import unreadable
+
+    present = truth.select(list(paths))
+    _, broken = read_sizes(present, paths)
+    if len(broken) == len(paths):
+        raise next(iter(broken.values()))
+    return present.select([name for name in paths if name not in broken]), list(unreadable(list(broken.values())))
+
+
+def _align(truth: GroundTruth, others: Set[str], results: Mapping[str, Results]) -> tuple[dict[str, Found], list[str]]:
     """Results by name, and what the user must know about them. others: pictures that are left out on purpose."""
-    from scrfdkit.evaluate.results import align, read
+    from scrfdkit.evaluate.results import align
 
     found: dict[str, Found] = {}
     notes: list[str] = []
-    for i, name in enumerate(names):
-        if i < len(detections):
-            results = _without(read(detections[i]), others)
-        else:
-            results = _look(models[i - len(detections)], paths, mode)
-        _, found[name], odd = align(truth, results, "empty")
+    for name, each in results.items():
+        _, found[name], odd = align(truth, each.without(others), "empty")
         notes += [f"{name}: {note}" for note in odd]
     return found, notes
 
 
-def _without(results: Results, others: set[str]) -> Results:
-    """The results without those of some pictures."""
-    import numpy as np
-
-    from scrfdkit.evaluate.results import Results, bare
-
-    keep = np.array([bare(name) not in others for name in results.images], bool)
-    rows = np.repeat(keep, results.counts)
-    images = tuple(name for name, kept in zip(results.images, keep.tolist(), strict=True) if kept)
-    return Results(images, results.counts[keep], results.boxes[rows], results.scores[rows], results.notes)
-
-
-def _look(model: str, paths: dict[str, Path], mode: str) -> Results:
+def _look(model: str, paths: Mapping[str, Path], mode: str) -> Results:
     """Runs a network on every picture, by the road that published figures are measured on."""
     from scrfdkit.cli.scoring import run_reference
 

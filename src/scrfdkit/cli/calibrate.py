@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -41,11 +41,17 @@ def command(
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE|DIR", help="Own labels instead of --data, in any known format.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of their pictures.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of their pictures.", show_default="beside the labels")
+    ] = None,
+    label_format: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="Format of the labels.", show_default="guessed")
+    ] = None,
     size: Annotated[str, typer.Option(metavar="WxH|N|auto|original", help="What the network sees.")] = "auto",
     nms: Annotated[float, typer.Option(min=0, max=1, metavar="0..1", help="Overlap at which two faces are one.")] = 0.4,
     store: Annotated[bool, typer.Option("--store", help="Keep the thresholds in the weight file itself.")] = False,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep them in a copy of the weight file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an --output that is there.")] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")] = "auto",
     runtime: Annotated[Literal["onnxruntime", "pytorch"] | None, typer.Option(help="What runs the network.")] = None,
     jobs: Annotated[
@@ -59,19 +65,25 @@ def command(
     """
     from scrfdkit.cli import scoring
     from scrfdkit.evaluate.leaderboard import score
+    from scrfdkit.evaluate.names import run_name
     from scrfdkit.options import parse_size
 
     if not precision and not recall:
         raise OptionError("--precision or --recall: say what is wanted, such as --precision 0.99")
     if (data is None) == (labels is None):
         raise OptionError("--data or --labels: name one, the pictures to calibrate on")
-    truth, names, files, counted = _pictures(data, gt, setting, labels, images)
+    _check_output(store, output, force)
     options: dict[str, Any] = {"score_threshold": _LOWEST_SCORE, "nms_threshold": nms, "input_size": parse_size(size)}
+    if labels is not None:
+        truth, names, files, notes = _labelled(labels, label_format, images)
+    else:
+        truth, names, files, notes = _wider(data or Path(), gt)
+    counted = next(iter(truth.counted)) if labels is not None else setting
     detector, workers = scoring.open_model(model, len(files), jobs=jobs, device=device, runtime=runtime, **options)
     assert detector.path is not None
     target = _target(detector.path, store, output)
     run = scoring.look(detector, detector.detect, names, files, workers)
-    board = score(truth, [scoring.entry(str(model or detector.path), detector, run)])
+    board = score(truth, [scoring.entry(run_name(model or detector.path), detector, run)])
     points = _points(board.rows[0].matched, counted, precision or (), recall or ())
     facts = {
         "pictures": len(board.truth.images),
@@ -87,28 +99,43 @@ def command(
 
         stored = {name: {**point.to_dict(), **facts} for name, point in points.items()}
         atomic.save(target, with_thresholds(detector.path, stored))
-    _print(points, facts, board.notes, target, as_json=as_json)
+    _print(points, facts, (*notes, *board.notes), target, as_json=as_json)
 
 
-def _pictures(
-    data: Path | None, gt: Path | None, setting: str, labels: Path | None, images: Path | None
-) -> tuple[GroundTruth, tuple[str, ...], Sequence[Path], str]:
-    """Ground truth, names and files of the pictures that are there, and the setting to calibrate on."""
-    if labels is not None:
-        from scrfdkit.data import formats
-        from scrfdkit.evaluate.labelled import SETTING, ground_truth, present
+def _check_output(store: bool, output: Path | None, force: bool) -> None:
+    """Raises OptionError for places that contradict each other, or hold something already."""
+    from scrfdkit import atomic
 
-        folder = images if images is not None else labels if labels.is_dir() else labels.parent
-        every = formats.read(labels, images=images)
-        seen, files = present(every, folder)
-        return ground_truth(every), ground_truth(seen).images, files, SETTING
+    if store and output is not None:
+        raise OptionError("--store and --output: one keeps the thresholds in the weight file, one in a copy; name one")
+    if output is not None and atomic.is_folder(output):
+        raise OptionError(f"--output: {output} is a folder; name a file")
+    if output is not None and atomic.exists(output) and not force:
+        raise OptionError(f"--output: {output} is there already; --force overwrites it")
+
+
+_Pictures: TypeAlias = "tuple[GroundTruth, tuple[str, ...], Sequence[Path], list[str]]"
+"""Ground truth, names and files of the pictures that are there, and what was odd about the labels."""
+
+
+def _labelled(labels: Path, label_format: str | None, images: Path | None) -> _Pictures:
+    from scrfdkit.data import formats
+    from scrfdkit.evaluate.labelled import ground_truth, picture_folder, present, read
+
+    if label_format is not None:
+        formats.find(label_format, "--format")
+    every, notes = read(labels, label_format, images)
+    seen, files = present(every, picture_folder(every, labels, images))
+    return ground_truth(every), ground_truth(seen).images, files, notes
+
+
+def _wider(data: Path, gt: Path | None) -> _Pictures:
     from scrfdkit.evaluate.run import gt_folder, wider_pictures
     from scrfdkit.evaluate.widerface import read_ground_truth
 
-    assert data is not None
     truth = read_ground_truth(gt if gt is not None else gt_folder(data))
     names, paths = wider_pictures(data, truth)
-    return truth, names, paths, setting
+    return truth, names, paths, []
 
 
 def _target(path: Path, store: bool, output: Path | None) -> Path | None:
@@ -149,9 +176,11 @@ def _print(
         record = {"thresholds": thresholds, **facts, "notes": list(notes), "stored": str(target) if target else None}
         typer.echo(json.dumps(record, indent=2))
         return
+    from scrfdkit.data.words import plural
+
     for note in notes:
         typer.echo(f"warning: {note}", err=True)
-    typer.echo(f"on {facts['pictures']:,} pictures with {facts['faces']:,} faces, {facts['data']}:")
+    typer.echo(f"on {plural(facts['pictures'], 'picture')} with {plural(facts['faces'], 'face')}, {facts['data']}:")
     for name, point in points.items():
         found = f"precision {point.precision:.4f}, recall {point.recall:.4f}"
         typer.echo(f"  {name}: score threshold {point.score_threshold:.4f} ({found})")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,7 +22,6 @@ app = typer.Typer(no_args_is_help=True, help="Labels of your own pictures: conve
 
 _FORMATS = "labelv2|wider|coco|yolo|voc|csv"
 _SHOWN = 5  # findings of each kind, unless --all
-_CELL, _TITLE, _GAP = 480, 40, 8  # pixels of a contact sheet
 
 
 def _say(text: str, *, err: bool = False) -> None:
@@ -46,7 +45,11 @@ def convert(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the pictures, where SRC does not tell their sizes."),
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the pictures, where SRC does not tell their sizes.",
+            show_default="beside the labels, or their images/",
+        ),
     ] = None,
 ) -> None:
     """Convert labels from one format to another.
@@ -56,6 +59,7 @@ def convert(
     names its file and line, and nothing is written.
     """
     from scrfdkit.data import formats
+    from scrfdkit.data.words import plural
 
     formats.find(to, "--to")
     if from_ is not None:
@@ -64,19 +68,25 @@ def convert(
     if not reading.images:
         raise ScrfdError(f"{source}: no labelled pictures in it")
     losses = formats.write(reading.images, out, to)
+    for note in reading.notes:
+        _say(f"note: {note}", err=True)
     for what, number in reading.not_read.items():
         _say(f"not read: {number:,} x {what}", err=True)
     for what, number in losses.items():
         _say(f"{to} cannot carry: {number:,} x {what}", err=True)
     faces = sum(len(labels.boxes) for labels in reading.images)
-    _say(f"wrote {out}: {len(reading.images):,} pictures, {faces:,} faces")
+    _say(f"wrote {out}: {plural(len(reading.images), 'picture')}, {plural(faces, 'face')}")
 
 
 @app.command()
 def check(
     source: _Source,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the pictures; without it only labels are checked.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the pictures; without it only labels are checked, but for yolo, which needs its pictures.",
+        ),
     ] = None,
     format: _Format = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every finding.")] = False,
@@ -91,9 +101,11 @@ def check(
 
     from scrfdkit.data import formats
     from scrfdkit.data.check import check as check_labels
+    from scrfdkit.data.pictures import folder_of
 
-    if format is not None:
-        formats.find(format, "--format")
+    kind = formats.find(format or formats.guess(source), "--format")
+    if images is None and kind.pictured:
+        images = folder_of(source)
     jobs = len(os.sched_getaffinity(0))
     with _progress(show=images is not None) as watch:
         report = check_labels(source, format=format, images=images, jobs=jobs, watch=watch)
@@ -122,13 +134,14 @@ def _progress(*, show: bool) -> Iterator[Watch | None]:
 
 def _print_findings(report: Report, everything: bool) -> None:
     from scrfdkit.data.check import KINDS
+    from scrfdkit.data.words import plural
 
     for kind, meaning in KINDS.items():
         found = [finding for finding in report.findings if finding.kind == kind]
         if not found:
             continue
         remarks = sum(finding.level == "remark" for finding in found)
-        told = f" ({remarks:,} mere remarks)" if remarks else ""
+        told = f" ({plural(remarks, 'mere remark')})" if remarks else ""
         _say(f"{kind}: {meaning}: {len(found):,}{told}")
         found.sort(key=lambda finding: finding.level == "remark")  # problems first
         for finding in found if everything else found[:_SHOWN]:
@@ -138,28 +151,33 @@ def _print_findings(report: Report, everything: bool) -> None:
 
 
 def _print_summary(report: Report) -> None:
+    from scrfdkit.data.words import plural
+
     s = report.summary
-    _say(f"{s.pictures:,} pictures, {s.pictures_without_faces:,} without faces")
+    _say(f"{plural(s.pictures, 'picture')}, {s.pictures_without_faces:,} without faces")
     points = f"{s.with_landmarks:,} with key points ({s.num_keypoints} each)" if s.num_keypoints else "no key points"
-    _say(f"{s.faces:,} faces, {s.ignored:,} of them ignored, {points}")
+    _say(f"{plural(s.faces, 'face')}, {s.ignored:,} of them ignored, {points}")
     if most := max(s.sizes.values()):
         _say("faces by the geometric mean of their sides, in pixels:")
         for name, number in s.sizes.items():
             _say(f"  {name:>8} {number:>9,} {'#' * round(40 * number / most)}".rstrip())
     remarks = len(report.findings) - report.problems
-    _say(f"{report.problems:,} problems, {remarks:,} remarks")
+    _say(f"{plural(report.problems, 'problem')}, {plural(remarks, 'remark')}")
 
 
 @app.command()
 def show(
     source: _Source,
-    images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the pictures.", show_default=False)],
     out: Annotated[
         Path,
         typer.Option(
             "--out", "-o", metavar="FILE|DIR", help="One sheet, or a folder for single pictures in full size."
         ),
     ],
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the pictures.", show_default="beside the labels, or their images/"),
+    ] = None,
     number: Annotated[int, typer.Option("-n", "--number", min=1, metavar="N", help="How many pictures.")] = 16,
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed, other pictures.")] = 0,
     format: _Format = None,
@@ -172,7 +190,10 @@ def show(
     import random
 
     from scrfdkit.atomic import save
+    from scrfdkit.cli import sheet
     from scrfdkit.data import formats
+    from scrfdkit.data.pictures import folder_of
+    from scrfdkit.data.words import plural
 
     if format is not None:
         formats.find(format, "--format")
@@ -182,96 +203,31 @@ def show(
     labels = formats.read(source, format=format, images=images)
     if not labels:
         raise ScrfdError(f"{source}: no labelled pictures in it")
+    folder = images if images is not None else folder_of(source)
     picked = random.Random(seed).sample(labels, min(number, len(labels)))
-    drawn = ((m, picture) for m in picked if (picture := _drawn(m, images, one_sheet)) is not None)
+    drawn = ((m, picture) for m in picked if (picture := _drawn(m, folder, small=one_sheet)) is not None)
     if one_sheet:
-        cells = [_cell(m, picture) for m, picture in drawn]
+        cells = [sheet.cell(m, picture) for m, picture in drawn]
         if not cells:
-            raise ScrfdError(f"{images}: none of the {len(picked)} pictures could be read")
-        save(out, _encoded(_sheet(cells), out.suffix))
-        _say(f"wrote {out}: {len(cells)} pictures")
+            told = plural(len(picked), "picture")
+            raise ScrfdError(f"{folder}: none of {told} could be read; name their folder with --images")
+        save(out, sheet.encoded(sheet.sheet(cells), out.suffix))
+        _say(f"wrote {out}: {plural(len(cells), 'picture')}")
         return
     written = 0
     for m, picture in drawn:
-        save(out / f"{m.path}.png", _encoded(picture, ".png"))
+        save(out / f"{m.path}.png", sheet.encoded(picture, ".png"))
         written += 1
-    _say(f"wrote {written} pictures to {out}")
+    _say(f"wrote {plural(written, 'picture')} to {out}")
 
 
-def _drawn(labels: LabelledImage, images: Path, small: bool) -> Image | None:
-    """The picture with its faces, shrunk to a sheet's cell first if `small`, so that lines stay legible."""
-    import cv2
-    import numpy as np
-
-    from scrfdkit import draw
+def _drawn(labels: LabelledImage, folder: Path, *, small: bool) -> Image | None:
+    """The picture with its faces; one that cannot be read is told of."""
+    from scrfdkit.cli import sheet
     from scrfdkit.errors import ImageError
-    from scrfdkit.image import load
-    from scrfdkit.types import Detections
 
     try:
-        picture = load(images / labels.path)
+        return sheet.drawn(labels, folder, small=small)
     except ImageError as error:
         _say(f"warning: {error}", err=True)
         return None
-    pixels = picture.pixels
-    scale = min(1.0, _CELL / max(pixels.shape[:2])) if small else 1.0
-    if scale < 1:
-        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    points = None
-    if labels.keypoints is not None:
-        # What is not labelled is put where nothing is drawn.
-        points = np.where(labels.keypoints[:, :, 2:] < 0, np.float32(-1e6), labels.keypoints[:, :, :2])
-    faces = Detections(labels.boxes, np.ones(len(labels.boxes), np.float32), points).scale(scale, scale)
-    out = draw.annotate(pixels, faces[~labels.ignore], scores=False)
-    line = max(1, round(min(out.shape[:2]) / 400))
-    for x1, y1, x2, y2 in np.clip(faces.boxes[labels.ignore], -30000, 30000).round().astype(int).tolist():
-        cv2.rectangle(out, (x1, y1), (x2, y2), (160, 160, 160), line)
-        cv2.line(out, (x1, y1), (x2, y2), (160, 160, 160), line)
-        cv2.line(out, (x1, y2), (x2, y1), (160, 160, 160), line)
-    return out
-
-
-def _cell(labels: LabelledImage, picture: Image) -> Image:
-    """A square with the picture in its middle and two lines of text below."""
-    import cv2
-    import numpy as np
-
-    out = np.full((_CELL + _TITLE, _CELL, 3), 32, np.uint8)
-    height, width = picture.shape[:2]
-    top, left = (_CELL - height) // 2, (_CELL - width) // 2
-    out[top : top + height, left : left + width] = picture
-    ignored = int(labels.ignore.sum())
-    facts = f"{labels.width}x{labels.height}, {len(labels.boxes)} faces" + (f", {ignored} ignored" if ignored else "")
-    name = labels.path.rsplit("/", 1)[-1]
-    name = name if len(name) <= 60 else f"{name[:28]}...{name[-29:]}"
-    for row, words in enumerate((name, facts)):
-        # OpenCV's letters are ASCII only.
-        plain = words.encode("ascii", "replace").decode()
-        at = (4, _CELL + 15 + 18 * row)
-        cv2.putText(out, plain, at, cv2.FONT_HERSHEY_SIMPLEX, 0.43, (230, 230, 230), 1, cv2.LINE_AA)
-    return out
-
-
-def _sheet(cells: Sequence[Image]) -> Image:
-    """As square as it goes."""
-    import numpy as np
-
-    across = max(n for n in range(1, len(cells) + 1) if (n - 1) ** 2 < len(cells))
-    down = -(-len(cells) // across)
-    width, height = cells[0].shape[1] + _GAP, cells[0].shape[0] + _GAP
-    sheet = np.full((down * height + _GAP, across * width + _GAP, 3), 16, np.uint8)
-    for i, cell in enumerate(cells):
-        y, x = _GAP + i // across * height, _GAP + i % across * width
-        sheet[y : y + cell.shape[0], x : x + cell.shape[1]] = cell
-    return sheet
-
-
-def _encoded(picture: Image, suffix: str) -> bytes:
-    import cv2
-
-    good, data = cv2.imencode(suffix.lower(), picture)
-    if not good:
-        raise ScrfdError(f"a sheet of {picture.shape[1]}x{picture.shape[0]} pixels cannot be written as {suffix}")
-    content: Any = data
-    return bytes(content.tobytes())

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _FAILED, _INTERRUPTED, _HUNG_UP = 3, 130, 141
 
-_MOST_JOBS = 64  # a thread each, and two pictures in memory
 
 _WRITE, _FIND, _RUN = "What to write", "How to look", "How to run"
 
@@ -149,6 +148,7 @@ def command(
     error and in the records; 2 wrong usage, or an output cannot be written;
     130 interrupted: what was done is in place, and --resume goes on.
     """
+    from scrfdkit.benchmark.machine import share_cores
     from scrfdkit.files.plan import Wanted, plan
 
     wanted = Wanted(json, save_dir, crops, csv, coco, wider, resume)
@@ -167,7 +167,8 @@ def command(
         options["max_pixels"] = max_pixels
     with _until_signalled() as stop:
         tasks, guard = plan(inputs, wanted)
-        workers, threads = _split_cores(tasks, jobs)
+        pictures = sum(task.source.kind in ("picture", "stdin") for task in tasks)
+        workers, threads = share_cores(jobs, pictures)
         detector = _open(model, threads, options, device=device, strict_device=strict_device, runtime=runtime)
         job = _job(detector, guard, method=anonymize, every=every, stop=stop, track=track, hold=hold)
         outcome = _run(tasks, job, wanted, detector.num_keypoints, workers=workers, stop=stop)
@@ -179,19 +180,6 @@ def _sizes(values: list[str]) -> Any:
 
     sizes = [parse_size(value) for value in values]
     return sizes[0] if len(sizes) == 1 else sizes
-
-
-def _split_cores(tasks: Sequence[Task], jobs: int | None) -> tuple[int, int]:
-    """Pictures at a time, and threads of the network for each: one where there are pictures enough.
-
-    More jobs than cores help where pictures come from far away; more threads of networks than cores never do.
-    """
-    from scrfdkit.benchmark.machine import usable_cores
-
-    cores = usable_cores()
-    pictures = sum(task.source.kind in ("picture", "stdin") for task in tasks)
-    workers = max(1, min(jobs or cores, pictures, max(_MOST_JOBS, cores)))
-    return workers, max(1, min(jobs or cores, cores) // workers)
 
 
 def _open(model: str | None, threads: int, options: dict[str, Any], **how: Any) -> Detector:

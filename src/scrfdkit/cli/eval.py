@@ -40,7 +40,15 @@ MissingPictures = Annotated[
     typer.Option(help="Pictures without results: leave them out, count their faces as missed, or refuse."),
 ]
 Resamples = Annotated[
-    int, typer.Option("--bootstrap", min=0, metavar="N", help="95 % intervals from N draws of pictures; 1000 is usual.")
+    int,
+    typer.Option(
+        "--bootstrap",
+        min=0,
+        max=100_000,
+        metavar="N",
+        help="95 % intervals from N draws of pictures; 1000 is usual.",
+        show_default="none",
+    ),
 ]
 CurveFiles = Annotated[
     list[Path] | None, typer.Option("--curves", metavar="FILE.svg|png", help="Draw precision over recall; again.")
@@ -85,19 +93,20 @@ def widerface(
     from scrfdkit.evaluate.run import gt_folder, wider_pictures
     from scrfdkit.evaluate.widerface import read_ground_truth
 
-    scoring.check(model, detections, save_detections, curves)
+    scoring.check(model, detections, mode, save_detections, curves)
     if gt is None and data is None:
         raise OptionError("--gt: name the folder of WIDER FACE's .mat files, or the data set's with --data")
     if model and data is None:
         raise OptionError("--data: a model needs pictures to look at; name the data set's folder")
     truth = read_ground_truth(gt if gt is not None else gt_folder(data or Path()))
-    entries = scoring.read_all(detections)
+    names = scoring.names(detections, model)
+    entries = scoring.read_all(detections, names)
     if model:
         assert data is not None
-        names, files = wider_pictures(data, truth)
+        images, files = wider_pictures(data, truth)
         for each in model:
-            detector, run = scoring.run_reference(each, names, files, mode, jobs=jobs, device=device, runtime=runtime)
-            entries.append(scoring.entry(each, detector, run))
+            detector, run = scoring.run_reference(each, images, files, mode, jobs=jobs, device=device, runtime=runtime)
+            entries.append(scoring.entry(names[len(entries)], detector, run))
             scoring.save(save_detections, run.results)
     board = scoring.board(truth, entries, missing, bootstrap)
     scoring.report(board, curves, rough=rough, as_json=as_json)
@@ -133,25 +142,30 @@ def labels(
     from scrfdkit.cli import scoring
     from scrfdkit.data import formats
     from scrfdkit.evaluate.coco import coco_map
-    from scrfdkit.evaluate.labelled import ground_truth, present
+    from scrfdkit.evaluate.labelled import ground_truth, picture_folder, present, read
 
-    scoring.check(model, detections, save_detections, curves)
+    scoring.check(model, detections, mode, save_detections, curves)
+    if label_format is not None:
+        formats.find(label_format, "--format")
     if coco and not model:
         raise OptionError("--coco: needs a --model; result files hold no landmarks and no picture order of COCO's")
-    folder = images if images is not None else labels if labels.is_dir() else labels.parent
-    every = formats.read(labels, format=label_format, images=images)
+    every, notes = read(labels, label_format, images)
     truth = ground_truth(every)
-    entries, landmarks, by_coco = scoring.read_all(detections), {}, {}
+    names = scoring.names(detections, model)
+    entries, landmarks, by_coco = scoring.read_all(detections, names), {}, {}
     if model:
-        seen, files = present(every, folder)
-        names = ground_truth(seen).images
-        for each in model:
-            detector, run = scoring.run_reference(each, names, files, mode, jobs=jobs, device=device, runtime=runtime)
-            entries.append(scoring.entry(each, detector, run))
+        there, files = present(every, picture_folder(every, labels, images))
+        pictures = ground_truth(there).images
+        for each, name in zip(model, names[len(entries) :], strict=True):
+            detector, run = scoring.run_reference(
+                each, pictures, files, mode, jobs=jobs, device=device, runtime=runtime
+            )
+            entries.append(scoring.entry(name, detector, run))
             scoring.save(save_detections, run.results)
-            landmarks[entries[-1].name] = scoring.landmarks(seen, run)
+            seen = [there[i] for i in run.places]
+            landmarks[name] = scoring.landmarks(seen, run)
             if coco:
                 # COCO's own 100 detections a picture would hide most of a crowd.
-                by_coco[entries[-1].name] = coco_map(seen, run.detections, max_detections=1000)
+                by_coco[name] = coco_map(seen, run.detections, max_detections=1000)
     board = scoring.board(truth, entries, missing, bootstrap)
-    scoring.report(board, curves, rough=rough, as_json=as_json, landmarks=landmarks, coco=by_coco)
+    scoring.report(board, curves, rough=rough, as_json=as_json, landmarks=landmarks, coco=by_coco, notes=notes)

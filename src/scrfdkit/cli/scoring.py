@@ -28,11 +28,17 @@ if TYPE_CHECKING:
 
 
 def check(
-    models: Sequence[str] | None, stored: Sequence[Path] | None, save_to: Path | None, curves: Sequence[Path] | None
+    models: Sequence[str] | None,
+    stored: Sequence[Path] | None,
+    mode: str,
+    save_to: Path | None,
+    curves: Sequence[Path] | None,
 ) -> None:
     """Refuses what cannot work before anything is read or run. Raises OptionError."""
     from scrfdkit.evaluate.curves import FORMATS
+    from scrfdkit.evaluate.reference import parse_mode
 
+    parse_mode(mode)
     if not models and not stored:
         raise OptionError("--model or --detections: nothing to score; name a network, or results of any detector")
     if save_to is not None and len(models or ()) != 1:
@@ -44,12 +50,19 @@ def check(
             raise OptionError(f"--curves: {path} is neither an .svg nor a .png file")
 
 
-def read_all(stored: Sequence[Path] | None) -> list[Entry]:
-    """Results of other runs."""
+def names(stored: Sequence[Path] | None, models: Sequence[str] | None) -> list[str]:
+    """What all runs are called, results first; all names differ."""
+    from scrfdkit.evaluate.names import distinct, run_name
+
+    return distinct([run_name(source) for source in [*map(str, stored or ()), *(models or ())]])
+
+
+def read_all(stored: Sequence[Path] | None, names: Sequence[str]) -> list[Entry]:
+    """Results of other runs, called by the first of the names."""
     from scrfdkit.evaluate import results
     from scrfdkit.evaluate.leaderboard import Entry
 
-    return [Entry(path.stem if path.is_file() else path.name or str(path), results.read(path)) for path in stored or ()]
+    return [Entry(name, results.read(path)) for name, path in zip(names, stored or (), strict=False)]
 
 
 def open_model(
@@ -58,12 +71,11 @@ def open_model(
     """A detector, and how many pictures to look at at a time; together they use every core once."""
     import cv2
 
-    from scrfdkit.benchmark.machine import usable_cores
+    from scrfdkit.benchmark.machine import share_cores
     from scrfdkit.detector import Detector
 
-    workers = max(1, min(jobs or usable_cores(), num_pictures))
+    workers, threads = share_cores(jobs, num_pictures)
     cv2.setNumThreads(1)  # every worker has a core of its own already
-    threads = max(1, (jobs or usable_cores()) // workers)
     return Detector.open(model, device=device, runtime=runtime, threads=threads, **options), workers
 
 
@@ -100,14 +112,13 @@ def run_reference(
     return detector, look(detector, reference.of_detector(detector, parsed), names, files, workers)
 
 
-def entry(model: str, detector: Detector, found: Run) -> Entry:
+def entry(name: str, detector: Detector, found: Run) -> Entry:
     """What a run of a model is called, found and cost."""
     from scrfdkit.evaluate.leaderboard import Entry
     from scrfdkit.model.cost import cost
 
     spec = _spec(detector)
     size = cost(spec) if spec else None
-    name = Path(model).stem if Path(model).suffix else model
     params, flops = (size.params, size.flops) if size else (None, None)
     return Entry(name, found.results, found.milliseconds, params, flops)
 
@@ -141,7 +152,7 @@ def save(target: Path | None, results: Results) -> None:
 
 
 def landmarks(labels: Sequence[LabelledImage], found: Run) -> LandmarkScore | None:
-    """Landmark error, None where the labels or the network have no landmarks."""
+    """Landmark error, None where the labels or the network have no landmarks. labels: of the pictures looked at."""
     from scrfdkit.evaluate.landmarks import landmark_error
 
     labelled = any(image.keypoints is not None and (image.keypoints[:, :, 2] >= 0).any() for image in labels)
@@ -151,17 +162,10 @@ def landmarks(labels: Sequence[LabelledImage], found: Run) -> LandmarkScore | No
 
 
 def board(truth: GroundTruth, entries: Sequence[Entry], missing: Missing, resamples: int) -> Board:
-    """All entries scored, with names that differ."""
-    from dataclasses import replace
-
+    """All entries scored."""
     from scrfdkit.evaluate.leaderboard import score, with_intervals
 
-    seen: dict[str, int] = {}
-    named = []
-    for each in entries:
-        seen[each.name] = seen.get(each.name, 0) + 1
-        named.append(each if seen[each.name] == 1 else replace(each, name=f"{each.name} ({seen[each.name]})"))
-    scored = score(truth, named, missing=missing)
+    scored = score(truth, entries, missing=missing)
     return with_intervals(scored, resamples) if resamples else scored
 
 
@@ -173,8 +177,9 @@ def report(
     as_json: bool,
     landmarks: Mapping[str, LandmarkScore | None] | None = None,
     coco: Mapping[str, Mapping[str, float]] | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
-    """Writes the curves and prints everything else."""
+    """Writes the curves and prints everything else. notes: about the labels."""
     from scrfdkit import atomic
     from scrfdkit.evaluate.curves import encode
 
@@ -184,12 +189,13 @@ def report(
     coarse = {row.entry.name: _rough(row) for row in board.rows} if rough else {}
     if as_json:
         data = board.to_dict()
+        data["notes"] = [*notes, *data["notes"]]
         data |= {"rough": coarse} if rough else {}
         data |= {"landmarks": {name: value.to_dict() for name, value in known.items()}} if known else {}
         data |= {"coco": _without_nan(coco)} if coco else {}
         typer.echo(json.dumps(data, indent=2))
         return
-    for note in board.notes:
+    for note in (*notes, *board.notes):
         typer.echo(f"warning: {note}", err=True)
     from scrfdkit.cli import tables
 

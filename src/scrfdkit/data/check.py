@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from scrfdkit import image
 from scrfdkit.data.formats import scan
 from scrfdkit.data.labels import LabelledImage
 from scrfdkit.data.reading import Reading, Where
+from scrfdkit.data.summary import Summary, summarize
 from scrfdkit.errors import ImageError
 
 KINDS = {
@@ -36,13 +36,13 @@ KINDS = {
     "same-picture": "two files with the same content",
     "no-faces": "a picture without faces",
     "tiny": "a face whose sides' geometric mean is below 4 pixels",
+    "not-read": "something that is left out",
+    "assumed": "something that the labels leave open",
 }
 """Every kind of finding, and what it is."""
 
 _REMARKS = {"no-faces", "tiny"}
 TINY = 4.0
-BINS = (4, 8, 16, 32, 64, 128, 256, 512)
-"""Edges of the size histogram, in pixels."""
 
 Watch = Callable[[int, int], None]
 """Told how many pictures have been looked at, of how many."""
@@ -57,20 +57,6 @@ class Finding:
     place: str
     picture: str
     text: str
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What the set holds. sizes: faces by the geometric mean of their sides, "<4", "4-8", ..., in pixels; ignored faces
-    and those without an area are not among them."""
-
-    pictures: int
-    pictures_without_faces: int
-    faces: int
-    ignored: int
-    with_landmarks: int
-    num_keypoints: int
-    sizes: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -103,6 +89,11 @@ def check(
     for labels, where in zip(reading.images, reading.places, strict=True):
         findings += _boxes(labels, where)
     findings += _listed_twice(reading)
+    findings += [
+        Finding("not-read", "remark", str(path), "", f"{number:,} x {what}")
+        for what, number in reading.not_read.items()
+    ]
+    findings += [Finding("assumed", "remark", str(path), "", note) for note in reading.notes]
     if images is not None:
         findings += _pictures(reading, Path(images), jobs, watch)
     return Report(tuple(findings), summarize(reading.images))
@@ -219,28 +210,3 @@ def _look_at(path: Path) -> _Look:
     except (ImageError, OSError) as error:
         return b"", (0, 0), str(error)
     return hashlib.blake2b(data or os.fsencode(path), digest_size=16).digest(), (picture.width, picture.height), ""
-
-
-def summarize(labels: Sequence[LabelledImage]) -> Summary:
-    """Counts of pictures and faces, and the sizes of the faces that are not ignored."""
-    counts: Counter[str] = Counter(dict.fromkeys(_bin_names(), 0))
-    for m in labels:
-        size = np.clip(m.boxes[~m.ignore, 2:] - m.boxes[~m.ignore, :2], 0, None).astype(np.float64)
-        side = np.sqrt(size.prod(axis=1))
-        for which in np.digitize(side[side > 0], BINS):
-            counts[_bin_names()[which]] += 1
-    points: list[Any] = [m.keypoints for m in labels if m.keypoints is not None]
-    return Summary(
-        pictures=len(labels),
-        pictures_without_faces=sum(not len(m.boxes) for m in labels),
-        faces=sum(len(m.boxes) for m in labels),
-        ignored=sum(int(m.ignore.sum()) for m in labels),
-        with_landmarks=sum(int((p[:, :, 2] >= 0).any(axis=1).sum()) for p in points),
-        num_keypoints=max((p.shape[1] for p in points), default=0),
-        sizes=dict(counts),
-    )
-
-
-def _bin_names() -> list[str]:
-    between = [f"{low}-{high}" for low, high in pairwise(BINS)]
-    return [f"<{BINS[0]}", *between, f">={BINS[-1]}"]

@@ -36,6 +36,7 @@ def read(path: Path, into: Collector) -> None:
             into.broken(_at(file, note), f"its image_id {note.get('image_id')!r:.50} is not among the images")
         elif _is_face(into, _at(file, note), note):
             faces[note["image_id"]].append(note)
+            into.leave("annotations' segmentations", int(bool(note.get("segmentation"))))
     for key, (name, size) in images.items():
         _add(into, file, (key, name, size), faces[key])
 
@@ -108,6 +109,8 @@ def _is_face(into: Collector, at: str, note: Json) -> bool:
         into.broken(at, f"bbox must be four finite numbers x y w h; got {box!r:.100}")
     elif not _is_numbers(points) or len(points) % 3:
         into.broken(at, "keypoints must be finite numbers, three for each")
+    elif wrong := [name for name in ("iscrowd", "ignore") if note.get(name) not in (None, 0, 1)]:
+        into.broken(at, f"{wrong[0]} must be 0 or 1; got {note[wrong[0]]!r:.50}")
     else:
         return True
     return False

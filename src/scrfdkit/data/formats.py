@@ -11,7 +11,7 @@ import numpy as np
 from scrfdkit import atomic
 from scrfdkit.data import coco, labelv2, table, voc, wider, yolo
 from scrfdkit.data.labels import LabelledImage
-from scrfdkit.data.pictures import SUFFIXES, stem
+from scrfdkit.data.pictures import SUFFIXES, folder_of, stem
 from scrfdkit.data.reading import Collector, LabelError, Reading, path_problem
 from scrfdkit.data.writing import Encode, Losses
 from scrfdkit.errors import OptionError
@@ -20,19 +20,20 @@ from scrfdkit.errors import OptionError
 @dataclass(frozen=True)
 class Format:
     """One way to write labels down. folder: a file a picture, else one file. sized: it cannot do without the pictures'
-    sizes."""
+    sizes. pictured: it cannot be read without the pictures."""
 
     read: Callable[[Path, Collector], None]
     encode: Encode
     folder: bool
     sized: bool
+    pictured: bool = False
 
 
 FORMATS = {
     "labelv2": Format(labelv2.read, labelv2.encode, folder=False, sized=True),
     "wider": Format(wider.read, wider.encode, folder=False, sized=False),
     "coco": Format(coco.read, coco.encode, folder=False, sized=True),
-    "yolo": Format(yolo.read, yolo.encode, folder=True, sized=True),
+    "yolo": Format(yolo.read, yolo.encode, folder=True, sized=True, pictured=True),
     "voc": Format(voc.read, voc.encode, folder=True, sized=True),
     "csv": Format(table.read, table.encode, folder=False, sized=False),
 }
@@ -42,7 +43,8 @@ def read(path: Path | str, *, format: str | None = None, images: Path | str | No
     """All pictures with their faces.
 
     path: a label file, a folder of them (YOLO, VOC), or a folder with a `labelv2.txt`. format: one of FORMATS, by
-    default guessed. images: folder of the pictures, for formats that do not tell sizes; without it these are 0.
+    default guessed. images: folder of the pictures, for formats that do not tell sizes; by default it is
+    `pictures.folder_of(path)`, and the size of a picture that is not there is 0.
     Raises LabelError, naming file and line, for the first label that makes no sense; OptionError for an unknown format;
     ImageError for a picture whose size is needed and cannot be read.
     """
@@ -57,15 +59,18 @@ def scan(
 
 
 def _read(path: Path, name: str | None, images: Path | str | None, *, strict: bool) -> Reading:
-    path = path / "labelv2.txt" if (path / "labelv2.txt").is_file() else path
-    kind = find(name or guess(path), "format")
+    name = name or guess(path)
+    kind = find(name, "format")
+    folder = Path(images) if images is not None else folder_of(path)
+    if not kind.folder and (path / "labelv2.txt").is_file():
+        path = path / "labelv2.txt"
     if images is not None and not Path(images).is_dir():
         raise LabelError(f"{images}: is not a folder of pictures")
     if not path.exists():
         raise LabelError(f"{path}: there is no such file")
     if path.is_dir() and not kind.folder:
         raise LabelError(f"{path}: is a folder; {name} labels are one file")
-    into = Collector(None if images is None else Path(images), strict)
+    into = Collector(folder, told=images is not None, strict=strict)
     kind.read(path, into)
     return into.finish()
 
@@ -80,6 +85,8 @@ def find(name: str, option: str) -> Format:
 def guess(path: Path | str) -> str:
     """The format of a file or folder by its suffix and first lines. Raises LabelError where it fits none."""
     path = Path(path)
+    if (path / "labelv2.txt").is_file():
+        return "labelv2"
     if path.is_dir():
         for suffix, name in ((".xml", "voc"), (".txt", "yolo")):
             if next(path.rglob(f"*{suffix}"), None) is not None:
@@ -97,7 +104,9 @@ def guess(path: Path | str) -> str:
         return "labelv2"
     if len(lines) > 1 and lines[1].isdigit() and Path(lines[0]).suffix.lower() in SUFFIXES:
         return "wider"
-    raise LabelError(f"{path}: is in no label format that can be told by looking: say which it is")
+    raise LabelError(
+        f"{path}: is in no label format that can be told by looking: say which with --format (for convert: --from)"
+    )
 
 
 def write(labels: Sequence[LabelledImage], path: Path | str, format: str) -> Losses:

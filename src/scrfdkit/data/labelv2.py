@@ -1,7 +1,8 @@
 """InsightFace's `labelv2.txt`: `# path width height`, then a line a face.
 
 A face is x1 y1 x2 y2, then a triple x y flag for each key point, then 1 if it is to be ignored; triple and number may
-be left out. The flag is 1 visible, 0 hidden; -1 -1 -1 is a key point that is not labelled.
+be left out. The flag is 1 visible, 0 hidden; -1 -1 -1 is a key point that is not labelled. Published sets have a score
+between 0 and 1 in place of the last number, which is not read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from scrfdkit.data.labels import LabelledImage
-from scrfdkit.data.reading import Collector, Where, numbers, place, text_of
+from scrfdkit.data.reading import Collector, Where, numbers, place, text_of, whole
+from scrfdkit.data.words import plural
 from scrfdkit.data.writing import Encoded, shortest, text
 
 
@@ -39,8 +41,8 @@ def read(path: Path, into: Collector) -> None:
 
 def _header(into: Collector, at: str, line: str, number: int) -> tuple[str, int, int, int] | None:
     parts = line[1:].strip().rsplit(maxsplit=2)
-    if len(parts) == 3 and all(p.isascii() and p.isdigit() and 0 < int(p) < 1 << 31 for p in parts[1:]):
-        return parts[0], int(parts[1]), int(parts[2]), number
+    if len(parts) == 3 and (width := whole(parts[1])) and (height := whole(parts[2])):
+        return parts[0], width, height, number
     into.broken(at, f"'# path width height' is needed, with whole numbers above 0; got {line.strip()!r:.200}")
     return None
 
@@ -51,8 +53,11 @@ def _face(into: Collector, at: str, words: list[str]) -> list[float] | None:
         into.broken(at, f"a face is a line of numbers; got {' '.join(words)!r:.200}")
     elif len(values) < 4 or len(values) % 3 == 0:
         into.broken(
-            at, f"{len(values)} numbers: 4 are a box, 3 more are needed for each key point, and 1 more if ignored"
+            at,
+            f"{plural(len(values), 'number')}: 4 are a box, 3 more are needed for each key point, 1 more if ignored",
         )
+    elif len(values) % 3 == 2 and values[-1] not in (0, 1) and not (len(values) > 5 and 0 < values[-1] < 1):
+        into.broken(at, f"the last number must be 1 if the face is to be ignored, else 0; got {words[-1]!r:.50}")
     else:
         return values
     return None
@@ -67,7 +72,7 @@ def _add(
     # 4 + 3 K numbers, one more where it is said whether the face is ignored.
     values = [v for _, v in faces]
     flags = [v.pop() if len(v) % 3 == 2 else 0.0 for v in values]
-    into.leave("last numbers of face lines that are neither 0 nor 1", sum(flag not in (0, 1) for flag in flags))
+    into.leave("scores at the end of faces with key points", sum(flag not in (0, 1) for flag in flags))
     into.add(
         path,
         (width, height),

@@ -1,4 +1,4 @@
-"""Sizes of picture files from their headers, and which picture a label without suffix means."""
+"""Where pictures are looked for, their sizes from their headers, and which one a label without suffix means."""
 
 from __future__ import annotations
 
@@ -14,8 +14,32 @@ SUFFIXES = frozenset(
 )
 """Files that count as pictures of a data set."""
 
+_PAIRS = (("labels", "images"), ("Annotations", "JPEGImages"))
+"""Folders of labels, and where those who use them have the pictures (YOLO, VOC)."""
+
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _EXIF_ORIENTATION = 0x0112
+
+
+def folder_of(labels: Path | str) -> Path:
+    """Where the pictures of a label file or folder are looked for unless somebody says.
+
+    A folder that holds labels/ and images/ has them in images/; below a folder labels/, they are at the same place
+    below its sibling images/; else they are beside the labels. VOC's Annotations/ and JPEGImages/ count the same way.
+    """
+    path = Path(labels)
+    for own, theirs in _PAIRS:
+        if (path / own).is_dir() and (path / theirs).is_dir():
+            return path / theirs
+    folder = path if path.is_dir() else path.parent
+    for own, theirs in _PAIRS:
+        parts = list((folder if own in folder.parts else folder.absolute()).parts)
+        if own in parts:
+            last = len(parts) - 1 - parts[::-1].index(own)
+            images = Path(*parts[:last], theirs, *parts[last + 1 :])
+            if images.is_dir():
+                return images
+    return folder
 
 
 def size(path: Path) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -13,10 +14,14 @@ from numpy.typing import NDArray
 
 from scrfdkit.data import pictures
 from scrfdkit.data.labels import LabelledImage
+from scrfdkit.data.words import plural
 from scrfdkit.errors import ImageError, ScrfdError
 
 # Bytes that are not UTF-8 become U+DC80 to U+DCFF and back; no file name holds other halves of surrogate pairs.
 _CONTROL = re.compile("[\x00-\x1f\ud800-\udc7f\udd00-\udfff]")
+_LONGEST = 255  # bytes of a file name, in every common file system
+_LONGEST_PATH = 2048  # bytes; systems end at 4096, the folder included
+_DIGITS = 10  # of the whole numbers below 2^31
 
 
 class LabelError(ScrfdError):
@@ -59,28 +64,34 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """Labels as read. places: one for each of `images`. not_read: what the file has and labels cannot hold, counted."""
+    """Labels as read. places: one for each of `images`. not_read: what the file has and labels cannot hold, counted.
+    notes: what had to be assumed to read them.
+    """
 
     images: list[LabelledImage]
     places: list[Where]
     problems: list[Problem]
     not_read: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
 class Collector:
     """Takes what a reader finds, picture by picture. A broken label raises LabelError, or, where not strict, is noted
     and left out.
 
-    folder: where the pictures are, to look up sizes that the labels do not hold.
+    folder: where the pictures are, to look up sizes that the labels do not hold. told: somebody said so; else it is a
+        guess, and a picture that is not there has an unknown size.
     """
 
-    def __init__(self, folder: Path | None, strict: bool) -> None:
+    def __init__(self, folder: Path, *, told: bool, strict: bool) -> None:
         self.folder = folder
+        self.told = told
         self._strict = strict
         self._images: list[LabelledImage] = []
         self._places: list[Where] = []
         self._problems: list[Problem] = []
         self._not_read: Counter[str] = Counter()
+        self._notes: list[str] = []
         self._num_keypoints = 0
 
     def broken(self, at: str, text: str) -> None:
@@ -93,6 +104,10 @@ class Collector:
         """Counts something that labels cannot hold."""
         if number:
             self._not_read[what] += number
+
+    def assume(self, what: str) -> None:
+        """Tells of something that the labels leave open and that was decided."""
+        self._notes.append(what)
 
     def add(
         self,
@@ -117,7 +132,7 @@ class Collector:
         k = self._num_keypoints
         rows = [i for i, count in enumerate(counts) if count in (0, k)]
         for i in sorted(set(range(len(counts))) - set(rows)):
-            self.broken(where.of(i), f"{counts[i]} key points, where earlier faces have {k}")
+            self.broken(where.of(i), f"{plural(counts[i], 'key point')}, where earlier faces have {k}")
         with np.errstate(over="ignore", invalid="ignore"):
             corners = np.array([boxes[i] for i in rows], np.float32).reshape(-1, 4)
             landmarks = None
@@ -150,12 +165,11 @@ class Collector:
         return np.asarray(keep & finite & known, bool)
 
     def _look_up(self, path: str) -> tuple[int, int]:
-        if self.folder is None:
-            return 0, 0
+        file = self.folder / tidy(path)
         try:
-            return pictures.size(self.folder / tidy(path))
+            return pictures.size(file) if self.told or file.is_file() else (0, 0)
         except ImageError:
-            if self._strict:
+            if self._strict and self.told:
                 raise
             return 0, 0
 
@@ -168,7 +182,7 @@ class Collector:
                 replace(m, keypoints=np.full((len(m.boxes), k, 3), -1, np.float32)) if m.keypoints is None else m
                 for m in images
             ]
-        return Reading(images, self._places, self._problems, dict(self._not_read))
+        return Reading(images, self._places, self._problems, dict(self._not_read), tuple(self._notes))
 
 
 def path_problem(path: str) -> str:
@@ -178,6 +192,10 @@ def path_problem(path: str) -> str:
     slashed = path.replace("\\", "/")
     if slashed.startswith("/") or ":/" in slashed or ".." in slashed.split("/"):
         return f"{path!r} leads out of the picture folder: paths must be relative to it"
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        return f"{path[:50]!r}... is no picture's path: it is longer than {_LONGEST_PATH} bytes"
+    if any(len(os.fsencode(part)) > _LONGEST for part in slashed.split("/")):
+        return f"{path[:50]!r}... is no picture's path: a name in it is longer than {_LONGEST} bytes"
     return ""
 
 
@@ -202,3 +220,11 @@ def numbers(words: Sequence[str]) -> list[float] | None:
         return list(map(float, words))
     except ValueError:
         return None
+
+
+def whole(word: str) -> int | None:
+    """The word as a whole number from 0 to 2^31 - 1, None where it is none. (Python refuses thousands of digits.)"""
+    if not (word.isascii() and word.isdigit()) or len(word.lstrip("0")) > _DIGITS:
+        return None
+    value = int(word.lstrip("0") or "0")
+    return value if value < 1 << 31 else None

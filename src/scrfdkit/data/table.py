@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from scrfdkit.data.labels import LabelledImage
-from scrfdkit.data.reading import Collector, Where, numbers, place, text_of
+from scrfdkit.data.reading import Collector, Where, numbers, place, text_of, whole
+from scrfdkit.data.words import plural
 from scrfdkit.data.writing import Encoded, keypoints_of, shortest, text
 from scrfdkit.types import point_names
 
@@ -45,6 +46,11 @@ class _Columns:
     ignore: int | None
     points: list[tuple[int, int, int | None]]  # x, y, visible
 
+    def known(self) -> int:
+        """How many there are."""
+        single = [self.file, self.width, self.height, *self.corners, self.ignore]
+        return sum(c is not None for c in (*single, *(c for point in self.points for c in point)))
+
 
 def read(path: Path, into: Collector) -> None:
     """Reads a file into the collector. Raises LabelError where it cannot be opened."""
@@ -58,11 +64,12 @@ def read(path: Path, into: Collector) -> None:
             into.broken(place(file, 1), f"the first line must name the columns; {', '.join(missing)} missing")
             return
         columns = _columns(header)
+        into.leave("columns with other names", len(header) - columns.known())
         for row in rows:
             if len(row) == len(header):
                 problem = _take(row, columns, pictures, rows.line_num)
             else:
-                problem = f"{len(row)} columns, where the first line has {len(header)}" if row else ""
+                problem = f"{plural(len(row), 'column')}, where the first line has {len(header)}" if row else ""
             if problem:
                 into.broken(place(file, rows.line_num), problem)
     except csv.Error as error:
@@ -89,9 +96,10 @@ def _take(row: list[str], columns: _Columns, pictures: dict[str, _Picture], line
         return "0" if column is None else row[column].strip() or "0"
 
     told = cell(columns.width), cell(columns.height)
-    if not all(t.isascii() and t.isdigit() and len(t) < 10 for t in told):
+    width, height = whole(told[0]), whole(told[1])
+    if width is None or height is None:
         return f"width and height must be whole numbers; got {told[0]!r:.50} and {told[1]!r:.50}"
-    size = int(told[0]), int(told[1])
+    size = width, height
     picture = pictures.get(row[columns.file])
     if picture is None:
         picture = pictures[row[columns.file]] = _Picture(line, size)

@@ -18,7 +18,7 @@ import numpy as np
 from scrfdkit.data import pictures
 from scrfdkit.data.classes import face_class, no_choice
 from scrfdkit.data.labels import LabelledImage
-from scrfdkit.data.reading import Collector, LabelError, Where, numbers, place
+from scrfdkit.data.reading import Collector, LabelError, Where, numbers, place, whole
 from scrfdkit.data.writing import Encoded, count_keypoints, shortest, text
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -114,7 +114,7 @@ def _add(into: Collector, file: _File, objects: Sequence[_Object]) -> None:
         values = numbers(told)
         if values is None or thing.values.get("difficult", "0") not in ("", "0", "1"):
             at = place(file.name, thing.line)
-            into.broken(at, f"xmin, ymin, xmax, ymax must be numbers and difficult 0 or 1; got {told}")
+            into.broken(at, f"xmin, ymin, xmax, ymax must be numbers and difficult 0 or 1; got {told!s:.200}")
             continue
         boxes.append(values)
         kept.append(thing)
@@ -126,8 +126,9 @@ def _add(into: Collector, file: _File, objects: Sequence[_Object]) -> None:
 
 def _size(into: Collector, file: _File) -> tuple[int, int]:
     told = file.values.get("width", "0"), file.values.get("height", "0")
-    if all(t.isascii() and t.isdigit() and len(t) < 10 for t in told):
-        return int(told[0]), int(told[1])
+    width, height = whole(told[0]), whole(told[1])
+    if width is not None and height is not None:
+        return width, height
     into.broken(file.name, f"width and height must be whole numbers; got {told[0]!r:.50} and {told[1]!r:.50}")
     return 0, 0
 

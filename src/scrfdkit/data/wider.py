@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from scrfdkit.data.labels import LabelledImage
-from scrfdkit.data.reading import Collector, Where, numbers, place, text_of
+from scrfdkit.data.reading import Collector, Where, numbers, place, text_of, whole
+from scrfdkit.data.words import plural
 from scrfdkit.data.writing import Encoded, Losses, count_keypoints
 
 _INVALID = 7
@@ -33,14 +34,15 @@ def read(path: Path, into: Collector) -> None:
             )
             at = _skip_numbers(lines, at)
             continue
-        count = lines[at][1] if at < len(lines) else ""
-        if not (count.isascii() and count.isdigit()):
-            told = repr(count)[:200] if count else "the end of the file"
+        word = lines[at][1] if at < len(lines) else ""
+        count = whole(word)
+        if count is None:
+            told = repr(word)[:200] if word else "the end of the file"
             into.broken(place(file, number + 1), f"the number of faces of {name} is needed here; got {told}")
             at = _skip_numbers(lines, at)
             continue
         end = _skip_numbers(lines, at + 1)
-        at = _add(into, file, (number, name), int(count), lines[at + 1 : end]) + at + 1
+        at = _add(into, file, (number, name), count, lines[at + 1 : end]) + at + 1
 
 
 def _skip_numbers(lines: list[tuple[int, str]], at: int) -> int:
@@ -55,7 +57,7 @@ def _add(into: Collector, file: str, picture: tuple[int, str], count: int, rows:
     number, name = picture
     own = rows[:count]
     if len(own) < count:
-        into.broken(place(file, number), f"{count} faces told, {len(own)} lines follow")
+        into.broken(place(file, number), f"{plural(count, 'face')} told, {plural(len(own), 'line')} of numbers follow")
     used = len(own)
     if count == 0 and rows and not any(numbers(rows[0][1].split()) or ()):
         used = 1
@@ -64,7 +66,10 @@ def _add(into: Collector, file: str, picture: tuple[int, str], count: int, rows:
     for line, text in own:
         row = numbers(text.split()) or []
         if len(row) not in (4, 10):
-            into.broken(place(file, line), f"{len(row)} numbers: a face has 10, or 4 without attributes")
+            into.broken(place(file, line), f"{plural(len(row), 'number')}: a face has 10, or 4 without attributes")
+            continue
+        if len(row) == 10 and row[_INVALID] not in (0, 1):
+            into.broken(place(file, line), f"the eighth number, 'invalid', must be 0 or 1; got {row[_INVALID]:g}")
             continue
         values.append(row)
         kept.append(line)
@@ -94,5 +99,7 @@ def encode(labels: Sequence[LabelledImage]) -> Encoded:
             lines.append(f"{x1} {y1} {x2 - x1} {y2 - y1} 0 0 0 {int(ignored)} 0 0 ")
         if not len(whole):
             lines.append("0 0 0 0 0 0 0 0 0 0 ")
-    losses: Losses = {**count_keypoints(labels), **({"boxes' fractions of a pixel": moved} if moved else {})}
+    sized = sum(bool(image.width and image.height) for image in labels)
+    losses: Losses = {"boxes' fractions of a pixel": moved, "picture sizes": sized}
+    losses = {**count_keypoints(labels), **{what: number for what, number in losses.items() if number}}
     return {"": "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")}, losses

@@ -12,6 +12,7 @@ from scrfdkit.errors import OptionError
 from scrfdkit.evaluate import attributes
 from scrfdkit.evaluate.attributes import Grouping
 from scrfdkit.evaluate.judge import Fate, Kind, Pairing, Verdict, judge, pair, sort_out
+from scrfdkit.evaluate.results import take
 from scrfdkit.evaluate.widerface import Curve, Found, GroundTruth, Matched, average_precision, curve
 
 MAX_RUNS = 6
@@ -170,16 +171,8 @@ def _ap_of_pictures(
     for member, mask in zip(members, masks, strict=True):
         chosen = np.unique(picture_of_face[member])
         part = truth.with_counted({"": mask}).select([truth.images[i] for i in chosen])
-        aps.append(average_precision(part, select_found(matched.found, chosen))[""].ap)
+        aps.append(average_precision(part, take(matched.found, chosen))[""].ap)
     return aps
-
-
-def select_found(found: Found, pictures: NDArray[np.int64]) -> Found:
-    """The detections of some pictures, given by their numbers, in that order."""
-    starts = np.concatenate([[0], np.cumsum(found.counts, dtype=np.int64)])
-    parts = [np.arange(starts[i], starts[i + 1]) for i in pictures]
-    rows = np.concatenate([*parts, np.zeros(0, np.int64)])
-    return Found(np.asarray(found.counts)[pictures], found.boxes[rows], found.scores[rows])
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfdkit.data import pictures
+from scrfdkit.errors import ImageError
 from scrfdkit.evaluate.widerface import GroundTruth, GroundTruthError, read_lists
 
 LONG_SIDE = 640
@@ -90,13 +91,19 @@ _NOTES = {
 }
 
 
-def read_sizes(truth: GroundTruth, paths: Mapping[str, Path]) -> NDArray[np.int64]:
-    """(I, 2) width and height of every picture, from the files' headers; 0 0 where there is no file.
+def read_sizes(truth: GroundTruth, paths: Mapping[str, Path]) -> tuple[NDArray[np.int64], dict[str, ImageError]]:
+    """(I, 2) width and height of every picture, from the files' headers, and errors by name for files that are none.
 
-    paths: by the pictures' names. Raises ImageError for a file that is no picture.
+    paths: by the pictures' names. Sizes are 0 0 where there is no file, or a broken one.
     """
-    known = [pictures.size(paths[name]) if name in paths else (0, 0) for name in truth.images]
-    return np.array(known, np.int64).reshape(-1, 2)
+    sizes = np.zeros((len(truth.images), 2), np.int64)
+    broken = {}
+    for i, name in enumerate(truth.images):
+        try:
+            sizes[i] = pictures.size(paths[name]) if name in paths else (0, 0)
+        except ImageError as error:
+            broken[name] = error
+    return sizes, broken
 
 
 def sides(truth: GroundTruth, picture_sizes: NDArray[np.int64] | None = None) -> NDArray[np.float64]:

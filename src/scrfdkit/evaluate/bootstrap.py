@@ -1,7 +1,7 @@
 """How sure a figure is: AP again and again on pictures drawn at random from those that were measured.
 
 Pictures, not faces, are drawn, with replacement, because the faces of one picture resemble each other. What a picture
-contributes at each of the 1,000 thresholds is counted once, and a draw is a weight a picture, so that all draws
+contributes at each of the 1,000 thresholds is counted, and a draw is a weight a picture, so that a thousand draws
 together are two matrix products. Scores stay normalised by the whole set.
 """
 
@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from scrfdkit.evaluate.widerface import NUM_THRESHOLDS, Matched, judge, precision_recall
 
 _PICTURES_AT_ONCE = 4096
+_DRAWS_AT_ONCE = 1000  # which bounds the memory
+
+MOST_DRAWS = 100_000
+"""More of them take long, and tell no more."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +53,25 @@ def resample(runs: Sequence[Matched], setting: str, resamples: int = 1000, seed:
     """(runs, resamples) AP in [0, 1] of every run on the same draws. Raises ValueError for runs on other pictures."""
     if any(run.truth.images != runs[0].truth.images for run in runs):
         raise ValueError("only runs on the same pictures can be compared")
-    if resamples < 1:
-        raise ValueError(f"resamples: {resamples} is less than 1")
-    weights = _draw(len(runs[0].truth.images), resamples, seed)
+    if not 1 <= resamples <= MOST_DRAWS:
+        raise ValueError(f"resamples: {resamples} is not from 1 to {MOST_DRAWS}")
     samples = np.zeros((len(runs), resamples))
-    for run, row in zip(runs, samples, strict=True):
-        right, proposed = judge(run, setting)
-        hits = _weighted(run, right, weights)
-        total = _weighted(run, np.flatnonzero(proposed), weights)
-        picture = np.repeat(np.arange(len(run.truth.counts)), run.truth.counts)
-        faces = np.bincount(picture[run.truth.counted[setting]], minlength=len(run.truth.counts))
-        row[:] = precision_recall(hits, total, weights.astype(np.float64) @ faces)[0]
+    random = np.random.default_rng(seed)
+    sides = [judge(run, setting) for run in runs]
+    for first in range(0, resamples, _DRAWS_AT_ONCE):
+        draws = slice(first, min(first + _DRAWS_AT_ONCE, resamples))
+        weights = _draw(len(runs[0].truth.images), draws.stop - first, random)
+        for run, (right, proposed), row in zip(runs, sides, samples, strict=True):
+            hits = _weighted(run, right, weights)
+            total = _weighted(run, np.flatnonzero(proposed), weights)
+            picture = np.repeat(np.arange(len(run.truth.counts)), run.truth.counts)
+            faces = np.bincount(picture[run.truth.counted[setting]], minlength=len(run.truth.counts))
+            row[draws] = precision_recall(hits, total, weights.astype(np.float64) @ faces)[0]
     return samples
 
 
-def _draw(pictures: int, resamples: int, seed: int) -> NDArray[np.float32]:
+def _draw(pictures: int, resamples: int, random: np.random.Generator) -> NDArray[np.float32]:
     """(resamples, pictures) how often each draw has each picture."""
-    random = np.random.default_rng(seed)
     rows = [np.bincount(random.integers(0, pictures, pictures), minlength=pictures) for _ in range(resamples)]
     return np.array(rows, np.float32).reshape(resamples, pictures)
 

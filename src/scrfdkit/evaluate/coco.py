@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from scrfdkit.data.labels import LabelledImage
 from scrfdkit.errors import MissingExtraError, OptionError
+from scrfdkit.evaluate.overlap import as_xywh
 from scrfdkit.types import Detections
 
 _AREAS = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
@@ -102,8 +103,7 @@ def _found(detections: Sequence[Detections], with_points: bool) -> list[dict[str
 
 
 def _notes(picture: int, boxes: NDArray[Any]) -> list[dict[str, Any]]:
-    corners = boxes.astype(np.float64)
-    rows = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).tolist()
+    rows = as_xywh(boxes.astype(np.float64)).tolist()
     return [
         {"image_id": picture, "category_id": 1, "bbox": row, "area": max(row[2], 0.0) * max(row[3], 0.0)}
         for row in rows

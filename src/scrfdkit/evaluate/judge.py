@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scrfdkit.evaluate.overlap import overlaps
 from scrfdkit.evaluate.widerface import Found, GroundTruth, Matched, prepare
 
 NEAR = 0.1
@@ -150,13 +150,3 @@ def _localise(pairing: Pairing, kind: NDArray[np.int64], fate: NDArray[np.int64]
         good = overlap[np.arange(len(rows)), near] >= NEAR
         kind[rows[good]] = Kind.LOCALISATION
         fate[faces[near[good]]] = Fate.LOOSE
-
-
-def overlaps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """(A, B) IoU of x y w h boxes (A, 4) and (B, 4), with the protocol's extra pixel."""
-    a, b = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
-    low = np.maximum(a[..., :2], b[..., :2])
-    high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:]) + 1
-    shared = np.prod(np.maximum(high - low, 0), axis=-1)
-    total = np.prod(a[..., 2:] + 1, axis=-1) + np.prod(b[..., 2:] + 1, axis=-1) - shared
-    return np.asarray(np.divide(shared, total, out=np.zeros_like(shared), where=total > 0))

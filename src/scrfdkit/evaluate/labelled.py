@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from scrfdkit.data import formats
 from scrfdkit.data.labels import LabelledImage
+from scrfdkit.data.pictures import folder_of
+from scrfdkit.data.words import plural
+from scrfdkit.evaluate.overlap import as_xywh
 from scrfdkit.evaluate.results import bare
 from scrfdkit.evaluate.widerface import GroundTruth, GroundTruthError
 
 SETTING = "all"
+
+
+def read(source: Path, format: str | None, images: Path | None) -> tuple[list[LabelledImage], list[str]]:
+    """Labels in any known format, and notes about all that was not read or is no face. Raises as `formats.read`."""
+    reading = formats.scan(source, format=format, images=images, strict=True)
+    labels, notes = findable(reading.images)
+    dropped = (f"not read: {number:,} x {what}" for what, number in reading.not_read.items())
+    return labels, [*reading.notes, *dropped, *notes]
+
+
+def findable(labels: Sequence[LabelledImage]) -> tuple[list[LabelledImage], list[str]]:
+    """The labels without boxes that nothing can ever find, and notes that count those which would have counted.
+
+    These are boxes without width or height, and boxes wholly outside a picture whose size is known.
+    """
+    odd: Counter[str] = Counter()
+    kept = []
+    for image in labels:
+        x1, y1, x2, y2 = image.boxes.T
+        empty = (x2 <= x1) | (y2 <= y1)
+        known = image.width > 0 and image.height > 0
+        outside = ~empty & known & ((x2 <= 0) | (y2 <= 0) | (x1 >= image.width) | (y1 >= image.height))
+        odd["without width or height"] += int((empty & ~image.ignore).sum())
+        odd["wholly outside the picture"] += int((outside & ~image.ignore).sum())
+        keep = ~(empty | outside)
+        points = None if image.keypoints is None else image.keypoints[keep]
+        kept.append(
+            image
+            if keep.all()
+            else replace(image, boxes=image.boxes[keep], ignore=image.ignore[keep], keypoints=points)
+        )
+    return kept, [f"left out: {plural(n, 'labelled box', 'labelled boxes')} {what}" for what, n in odd.items() if n]
 
 
 def ground_truth(labels: Sequence[LabelledImage]) -> GroundTruth:
@@ -34,9 +72,22 @@ def ground_truth(labels: Sequence[LabelledImage]) -> GroundTruth:
         )
     counted = ~np.concatenate([np.zeros(0, bool), *(image.ignore for image in labels)])
     if not counted.any():
-        raise GroundTruthError(f"no face counts: {len(labels)} pictures with {len(xyxy)} faces, all of them ignored")
-    boxes = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
-    return GroundTruth(tuple(names), counts, boxes, {SETTING: counted})
+        pictures, faces = plural(len(labels), "picture"), plural(len(xyxy), "face")
+        raise GroundTruthError(f"no face counts: {pictures} with {faces}, all of them ignored")
+    return GroundTruth(tuple(names), counts, as_xywh(xyxy), {SETTING: counted})
+
+
+def picture_folder(labels: Sequence[LabelledImage], source: Path, images: Path | None = None) -> Path:
+    """Where the pictures are: in `images`, or else beside the labels.
+
+    source: the label file or folder; where that is, `data.pictures.folder_of` says. A label file's own folder may
+    also hold the pictures in `images`, if its paths do not begin with that.
+    """
+    if images is not None:
+        return images
+    beside = folder_of(source)
+    places = (beside, beside / "images")
+    return next((folder for folder in places if any((folder / image.path).is_file() for image in labels)), beside)
 
 
 def present(labels: Sequence[LabelledImage], folder: Path) -> tuple[list[LabelledImage], list[Path]]:

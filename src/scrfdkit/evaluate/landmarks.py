@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scrfdkit.data.labels import LabelledImage
 from scrfdkit.errors import ScrfdError
-from scrfdkit.evaluate.overlap import best_face
+from scrfdkit.evaluate.overlap import as_xywh, best_face
 from scrfdkit.types import Detections
 
 FAILURE = 0.1
@@ -101,9 +101,8 @@ def _check(image: LabelledImage, found: Detections) -> None:
 def _faces(image: LabelledImage, found: Detections) -> tuple[list[int], list[int]]:
     """Faces with landmarks, and the best detection on each, -1 for none. found: by falling score."""
     assert image.keypoints is not None
-    owner = best_face(
-        np.array([len(found)]), _xywh(found.boxes), np.array([len(image.boxes)]), _xywh(image.boxes), 0.5
-    )  # fmt: skip
+    boxes, labels = (as_xywh(boxes.astype(np.float64)) for boxes in (found.boxes, image.boxes))
+    owner = best_face(np.array([len(boxes)]), boxes, np.array([len(labels)]), labels, 0.5)
     faces = np.flatnonzero(~image.ignore & (image.keypoints[:, :, 2] >= 0).any(axis=1))
     best = [next(iter(np.flatnonzero(owner == face).tolist()), -1) for face in faces]
     return faces.tolist(), best
@@ -141,8 +140,3 @@ def _score(errors: Sequence[NDArray[np.float64]], missed: int, unusable: int) ->
         missed,
         unusable,
     )
-
-
-def _xywh(xyxy: NDArray[np.float32]) -> NDArray[np.float64]:
-    boxes = xyxy.astype(np.float64)
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

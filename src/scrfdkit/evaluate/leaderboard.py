@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
+from scrfdkit.data.words import plural
 from scrfdkit.evaluate.bootstrap import Difference, Interval, compare, interval, resample
 from scrfdkit.evaluate.results import Missing, ResultError, Results, align, take
 from scrfdkit.evaluate.widerface import Curve, GroundTruth, Matched, curve, prepare
@@ -65,8 +66,8 @@ class Board:
 def score(truth: GroundTruth, entries: Sequence[Entry], *, missing: Missing = "skip") -> Board:
     """Scores all entries on the same pictures: by default those that all of them have results for.
 
-    missing: as for `align`. Raises ResultError, which names the entry, for results that cannot be scored, and
-    ValueError where there are none.
+    missing: as for `align`. Raises ResultError, which names the file or the entry, for results that cannot be scored,
+    and ValueError where there are none.
     """
     if not entries:
         raise ValueError("no results to score")
@@ -75,7 +76,7 @@ def score(truth: GroundTruth, entries: Sequence[Entry], *, missing: Missing = "s
         try:
             aligned.append(align(truth, entry.results, missing))
         except ResultError as error:
-            raise ResultError(f"{entry.name}: {error}") from None
+            raise error if entry.results.source else ResultError(f"{entry.name}: {error}") from None
     shared = set.intersection(*(set(own.images) for own, _, _ in aligned))
     common = [name for name in truth.images if name in shared]
     if not common:
@@ -86,7 +87,7 @@ def score(truth: GroundTruth, entries: Sequence[Entry], *, missing: Missing = "s
         )
     )
     if any(len(own.images) > len(common) for own, _, _ in aligned):
-        notes.insert(0, f"compared on the {len(common)} pictures that all have results for")
+        notes.insert(0, f"compared on the {plural(len(common), 'picture')} that all have results for")
     chosen = truth if len(common) == len(truth.images) else truth.select(common)
     rows = []
     for entry, (own, found, own_notes) in zip(entries, aligned, strict=True):

@@ -44,6 +44,18 @@ def best_face(
     return best
 
 
+def overlaps(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """(A, B) IoU of every box of (A, 4) with every one of (B, 4), x y w h, with the same extra pixel."""
+    first, second = np.repeat(_corners(a), len(b), axis=0), np.tile(_corners(b), (len(a), 1))
+    value = _iou(first, second).reshape(len(a), len(b))
+    return np.where(np.isfinite(value), np.maximum(value, 0), 0)
+
+
+def as_xywh(xyxy: NDArray[Any]) -> NDArray[Any]:
+    """(N, 4) x1 y1 x2 y2 as x y w h, of the same type."""
+    return np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
+
+
 def _near(
     num_found: NDArray[Any],
     found: NDArray[np.float32],

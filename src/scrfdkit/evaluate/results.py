@@ -9,7 +9,7 @@ import io
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scrfdkit.data.pictures import SUFFIXES
+from scrfdkit.data.words import plural
 from scrfdkit.errors import ScrfdError
+from scrfdkit.evaluate.cleaning import clean
+from scrfdkit.evaluate.overlap import as_xywh
 from scrfdkit.evaluate.widerface import Found, GroundTruth
 from scrfdkit.types import Detections
-
-_NOWHERE = (-1.0, -1.0, -1.0, -1.0)  # a box without any area, which is on no face
-_ROUNDING = 0.01  # pixels; a box that was cut away at an edge can come out that much below zero
 
 Missing = Literal["skip", "empty", "error"]
 
@@ -38,6 +38,7 @@ class Results:
 
     images: names of the pictures, relative, with or without suffix. counts: (I,) detections a picture.
     boxes: (D, 4) x y w h in pixels, picture after picture. scores: (D,). notes: what was found odd on reading.
+    source: the file or folder they come from, for messages.
     """
 
     images: tuple[str, ...]
@@ -45,11 +46,23 @@ class Results:
     boxes: NDArray[Any]
     scores: NDArray[Any]
     notes: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def found(self) -> Found:
         """The same without names."""
         return Found(self.counts, self.boxes, self.scores)
+
+    def error(self, text: str) -> ResultError:
+        """What is wrong with them, with their place."""
+        return ResultError(f"{self.source}: {text}" if self.source else text)
+
+    def without(self, pictures: Set[str]) -> Results:
+        """The same without those of some pictures, given by names without suffix."""
+        kept = [i for i, name in enumerate(self.images) if bare(name) not in pictures]
+        found = take(self.found, kept)
+        images = tuple(self.images[i] for i in kept)
+        return replace(self, images=images, counts=found.counts, boxes=found.boxes, scores=found.scores)
 
 
 def bare(name: str) -> str:
@@ -58,14 +71,14 @@ def bare(name: str) -> str:
     return name.removesuffix(suffix) if suffix.lower() in SUFFIXES else name
 
 
-def collect(images: Iterable[str], detections: Iterable[Detections]) -> Results:
+def collect(images: Iterable[str], detections: Iterable[Detections], notes: Sequence[str] = ()) -> Results:
     """What a detector found, picture by picture. Raises ValueError for lists of different length."""
     names, found = tuple(images), list(detections)
     if len(names) != len(found):
         raise ValueError(f"{len(names)} pictures, detections of {len(found)}")
     every = Detections.concatenate([replace(d, keypoints=None, ids=None) for d in found])
-    xywh = np.concatenate([every.boxes[:, :2], every.boxes[:, 2:] - every.boxes[:, :2]], axis=1)
-    return Results(names, np.array([len(d) for d in found], np.int64), xywh, every.scores)
+    counts = np.array([len(d) for d in found], np.int64)
+    return Results(names, counts, as_xywh(every.boxes), every.scores, tuple(notes))
 
 
 def align(truth: GroundTruth, results: Results, missing: Missing = "skip") -> tuple[GroundTruth, Found, list[str]]:
@@ -73,27 +86,30 @@ def align(truth: GroundTruth, results: Results, missing: Missing = "skip") -> tu
 
     missing: what becomes of pictures without results: "skip" leaves them out of the score, "empty" counts their
         faces as missed, "error" refuses. Results of pictures that the ground truth does not have are left out.
-    Boxes that are not finite or have a negative size become false alarms with their score, as they are no faces;
-    a detection whose score is no number has no rank, and is left out. All of these are counted in the notes.
+    Boxes that are not finite, lie beyond 1e8 pixels or have a negative size become false alarms with their score, as
+    they are no faces; a detection whose score is no number has no rank, and is left out. All are counted in the notes.
     Raises ResultError where no picture is in both, or one occurs twice in the results.
     """
     names = [bare(name) for name in results.images]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ResultError(f"the results have {twice[0]} twice ({len(twice)} such pictures); keep one of them")
+        such = plural(len(twice), "such picture")
+        raise results.error(f"the results have {twice[0]} twice ({such}); keep one of them")
     place = {name: i for i, name in enumerate(names)}
     absent = [name for name in truth.images if name not in place]
     extra = len(names) - (len(truth.images) - len(absent))
     if len(absent) == len(truth.images):
-        raise ResultError(
-            f"none of the {len(names)} pictures with results is in the ground truth;"
+        raise results.error(
+            f"none of {plural(len(names), 'picture')} with results is in the ground truth;"
             f" names must be as {truth.images[0] if truth.images else 'event/picture'!r} there"
         )
     notes = list(results.notes)
     if absent:
-        _tell_absent(len(absent), len(truth.images), absent[0], missing, notes)
+        if missing == "error":
+            raise results.error(f"{len(absent)} of {len(truth.images)} pictures without results, {absent[0]} for one")
+        notes.append(_absent(len(absent), len(truth.images), missing))
     if extra:
-        notes.append(f"{extra} pictures with results are not in the ground truth and were left out")
+        notes.append(f"left out: results of {plural(extra, 'picture')} that the ground truth does not have")
     if missing == "skip" and absent:
         truth = truth.select([name for name in truth.images if name in place])
     found = take(results.found, [place.get(name, -1) for name in truth.images])
@@ -101,19 +117,16 @@ def align(truth: GroundTruth, results: Results, missing: Missing = "skip") -> tu
     return truth, found, notes + more
 
 
-def _tell_absent(absent: int, total: int, first: str, missing: Missing, notes: list[str]) -> None:
-    if missing == "error":
-        raise ResultError(f"{absent} of {total} pictures have no results, {first} for one")
+def _absent(absent: int, total: int, missing: Missing) -> str:
     if missing == "empty":
-        notes.append(f"{absent} of {total} pictures have no results: their faces count as missed")
-    else:
-        notes.append(
-            f"scored on {total - absent} of {total} pictures, as the others have no results:"
-            " not comparable with figures of the whole set"
-        )
+        return f"{absent} of {total} pictures without results: their faces count as missed"
+    return (
+        f"scored on {total - absent} of {total} pictures, as the others have no results:"
+        " not comparable with figures of the whole set"
+    )
 
 
-def take(found: Found, chosen: Sequence[int]) -> Found:
+def take(found: Found, chosen: Sequence[int] | NDArray[np.int64]) -> Found:
     """The pictures of these numbers, in this order; -1 stands for one without detections."""
     index = np.array(chosen, np.int64)
     if np.array_equal(index, np.arange(len(found.counts))):
@@ -122,37 +135,6 @@ def take(found: Found, chosen: Sequence[int]) -> Found:
     counts = np.append(found.counts, 0)[index]
     rows = np.arange(int(counts.sum())) + np.repeat(starts[index] - (np.cumsum(counts) - counts), counts)
     return Found(counts, found.boxes[rows], found.scores[rows])
-
-
-def clean(found: Found) -> tuple[Found, list[str]]:
-    """Detections that `average_precision` takes, and a note for every kind of thing that was wrong with them."""
-    notes = []
-    rank = np.isfinite(found.scores)
-    if not rank.all():
-        notes.append(f"{int((~rank).sum())} detections whose score is not a finite number were left out")
-        picture = np.repeat(np.arange(len(found.counts)), found.counts)
-        counts = np.bincount(picture[rank], minlength=len(found.counts))
-        found = Found(counts, found.boxes[rank], found.scores[rank])
-    finite = np.isfinite(found.boxes).all(axis=1)
-    negative = finite & (found.boxes[:, 2:] < -_ROUNDING).any(axis=1)
-    if not finite.all():
-        notes.append(f"{int((~finite).sum())} boxes are not finite numbers and count as false alarms")
-    if negative.any():
-        notes.append(f"{int(negative.sum())} boxes have a negative width or height and count as false alarms")
-    if not finite.all() or negative.any():
-        boxes = found.boxes.astype(np.float64)
-        boxes[~finite | negative] = _NOWHERE
-        found = replace(found, boxes=boxes)
-    picture = np.repeat(np.arange(len(found.counts)), found.counts)
-    rising = (found.scores[1:] > found.scores[:-1]) & (picture[1:] == picture[:-1])
-    if rising.any():
-        pictures = len(np.unique(picture[1:][rising]))
-        notes.append(f"the detections of {pictures} pictures were not sorted by score; they were sorted")
-    if len(found.scores) > 1 and found.scores.min() == found.scores.max():
-        notes.append("all scores are the same, so that precision and recall are known at one threshold only")
-    if not len(found.scores):
-        notes.append("there is no detection at all")
-    return found, notes
 
 
 def read(path: Path) -> Results:
@@ -178,8 +160,9 @@ def _read_folder(folder: Path) -> Results:
         odd[note] += 1
     del odd[""]
     every = np.concatenate(rows)
-    notes = tuple(f"{count} result files {what}" for what, count in odd.items())
-    return Results(tuple(names), np.array([len(r) for r in rows], np.int64), every[:, :4], every[:, 4], notes)
+    notes = tuple(f"{what}: {plural(count, 'result file')}" for what, count in odd.items())
+    counts = np.array([len(r) for r in rows], np.int64)
+    return Results(tuple(names), counts, every[:, :4], every[:, 4], notes, str(folder))
 
 
 def _read_text(path: Path) -> tuple[NDArray[np.float64], str]:
@@ -191,16 +174,17 @@ def _read_text(path: Path) -> tuple[NDArray[np.float64], str]:
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
-        return np.zeros((0, 5)), "are empty; they count as pictures without detections"
+        return np.zeros((0, 5)), "empty, counted as pictures without detections"
     note = ""
     if PurePosixPath(bare(lines[0].strip())).name != bare(path.stem):
-        note = "name another picture in their first line; their own names were taken"
+        note = "with another picture in the first line than in the name, which was taken"
     try:
         count = int(lines[1])
     except (IndexError, ValueError):
         raise ResultError(f"{path}:2: the number of faces is missing") from None
     if count != len(lines) - 2:
-        raise ResultError(f"{path}:2: says {count} faces, {len(lines) - 2} lines follow; was writing it broken off?")
+        told, lines_left = plural(count, "face"), plural(len(lines) - 2, "line")
+        raise ResultError(f"{path}:2: says {told}, but {lines_left} after it; was writing it broken off?")
     try:
         numbers = np.array([list(map(float, line.split())) for line in lines[2:]], np.float64).reshape(-1, 5)
         if len(numbers) != count:
@@ -223,7 +207,10 @@ def _wrong_line(path: Path, lines: Sequence[str]) -> ResultError:
 
 def _read_npz(path: Path) -> Results:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it is a single array, as in .npy files; np.savez writes several")
+        with loaded as file:
             content: dict[str, NDArray[Any]] = {key: file[key] for key in file.files}
         if foreign := [key for key, value in content.items() if not isinstance(value, np.ndarray)]:
             raise ValueError(f"{foreign[0]} is no array")
@@ -238,17 +225,23 @@ def _read_npz(path: Path) -> Results:
     numbers = counts.dtype.kind in "iu" and scores.dtype.kind in "iuf" and boxes.dtype.kind in "iuf"
     if images.dtype.kind != "U" or not numbers:
         raise ResultError(f"{path}: images must be text, counts whole numbers, boxes and scores numbers")
-    counts = counts.astype(np.int64)
-    num = int(counts.sum())
     if images.shape != counts.shape or images.ndim != 1 or (counts < 0).any():
         raise ResultError(f"{path}: images and counts must be lists of the same length, counts from 0")
+    num = sum(counts.tolist())  # of Python's numbers, which do not overflow
     if scores.shape != (num,) or boxes.shape != (num, 4):
-        raise ResultError(f"{path}: counts say {num} detections, {form} is {boxes.shape} and scores {scores.shape}")
+        detections = plural(num, "detection")
+        raise ResultError(f"{path}: counts say {detections}, {form} is {boxes.shape} and scores {scores.shape}")
+    boxes = _as_floats(boxes)
     if form == "xywh_eighths":
         boxes = boxes / 8
     elif form == "boxes":
-        boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    return Results(tuple(images.tolist()), counts, boxes, scores)
+        boxes = as_xywh(boxes)
+    return Results(tuple(images.tolist()), counts.astype(np.int64), boxes, _as_floats(scores), source=str(path))
+
+
+def _as_floats(values: NDArray[Any]) -> NDArray[Any]:
+    """float32 and float64 as they are; of other numbers, differences would wrap around or overflow."""
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
 
 
 def to_npz(results: Results) -> bytes:

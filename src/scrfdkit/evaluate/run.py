@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from scrfdkit.data.words import plural
+from scrfdkit.errors import ImageError
 from scrfdkit.evaluate.results import Results, collect
 from scrfdkit.evaluate.widerface import GroundTruth, GroundTruthError
 from scrfdkit.types import Detections
@@ -16,7 +18,7 @@ from scrfdkit.types import Detections
 Detect: TypeAlias = Callable[[Path], Detections]
 
 Timed: TypeAlias = tuple[Detections, float]
-Mapper: TypeAlias = Callable[[Callable[[Path], Timed], Iterable[Path]], Iterable[Timed]]
+Mapper: TypeAlias = Callable[[Callable[[Path], Timed | ImageError], Iterable[Path]], Iterable[Timed | ImageError]]
 """Whatever goes through the pictures in order: `map`, or a pool of threads."""
 
 
@@ -24,12 +26,14 @@ Mapper: TypeAlias = Callable[[Callable[[Path], Timed], Iterable[Path]], Iterable
 class Run:
     """What a detector found, and how long a picture took: median milliseconds from reading the file to its faces.
 
-    detections: of every picture, with key points.
+    detections: of every picture that could be read, with key points. places: their numbers among all that were asked
+    for; the results' notes tell of the others.
     """
 
     results: Results
     detections: tuple[Detections, ...]
     milliseconds: float
+    places: tuple[int, ...]
 
 
 def run(
@@ -40,20 +44,41 @@ def run(
     mapper: Mapper = map,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Run:
-    """Looks at every picture. images: their names in the ground truth. Raises what `detect` raises."""
+    """Looks at every picture; those that cannot be read are left out of the results, which have a note of it.
 
-    def timed(file: Path) -> Timed:
+    images: their names in the ground truth. Raises what `detect` raises but for ImageError, and that too if no
+    picture at all can be read.
+    """
+
+    def timed(file: Path) -> Timed | ImageError:
         start = time.perf_counter()
-        found = detect(file)
+        try:
+            found = detect(file)
+        except ImageError as error:
+            return error
         return found, time.perf_counter() - start
 
-    pairs = []
-    for number, pair in enumerate(mapper(timed, files), 1):
-        pairs.append(pair)
-        progress(number)
+    pairs: list[Timed] = []
+    places: list[int] = []
+    broken: list[ImageError] = []
+    for number, outcome in enumerate(mapper(timed, files)):
+        if isinstance(outcome, ImageError):
+            broken.append(outcome)
+        else:
+            pairs.append(outcome)
+            places.append(number)
+        progress(number + 1)
+    if broken and not pairs:
+        raise broken[0]
     found = tuple(faces for faces, _ in pairs)
     spent = statistics.median(seconds for _, seconds in pairs) if pairs else 0.0
-    return Run(collect(images, found), found, 1000 * spent)
+    results = collect([images[i] for i in places], found, unreadable(broken))
+    return Run(results, found, 1000 * spent, tuple(places))
+
+
+def unreadable(errors: Sequence[ImageError]) -> tuple[str, ...]:
+    """A note about pictures that cannot be read, if there are any."""
+    return (f"left out: {plural(len(errors), 'picture')} that cannot be read, {errors[0]}",) if errors else ()
 
 
 def wider_pictures(data: Path, truth: GroundTruth) -> tuple[tuple[str, ...], tuple[Path, ...]]:

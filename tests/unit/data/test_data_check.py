@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,8 @@ def test_a_clean_set(folder: Path) -> None:
         ("10 10 30 30 20 -1 0", "far-point"),
         ("10 10 inf 30", "broken"),
         ("10 10 30", "broken"),
+        ("10 10 30 30 0.5", "broken"),
+        ("10 10 30 30 2", "broken"),
     ],
 )
 def test_a_bad_face(folder: Path, lines: str, kind: str) -> None:
@@ -79,6 +82,28 @@ def test_remarks(folder: Path) -> None:
     result = report(folder, GOOD.replace("0 0 4 4", "0 0 4 3.9"))
     assert found(result) == [("tiny", "remark", 7)]
     assert found(report(folder, "# a.png 100 50\n", pictures=False)) == [("no-faces", "remark", 1)]
+
+
+def test_what_is_not_read_is_told(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 100}]
+    notes = [{"id": i, "image_id": 1, "category_id": c, "bbox": [9 * i, 1, 8, 8]} for i, c in enumerate((1, 2, 2), 1)]
+    kinds = [{"id": 1, "name": "face"}, {"id": 2, "name": "hat"}]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"images": images, "annotations": notes, "categories": kinds}))
+    result = check(path)
+    assert [(f.kind, f.level, f.place, f.text) for f in result.findings] == [
+        ("not-read", "remark", str(path), "2 x annotations of other categories")
+    ]
+    assert result.problems == 0
+
+
+def test_what_had_to_be_assumed_is_told(folder: Path) -> None:
+    (folder / "labels").mkdir()
+    for name in "abc":
+        (folder / f"labels/{name}.txt").write_text("0 0.5 0.5 0.2 0.2 0.5 0.5 0.51 0.5\n")
+    (finding,) = check(folder).findings
+    assert (finding.kind, finding.level) == ("assumed", "remark")
+    assert "key points" in finding.text
 
 
 def test_what_is_listed_twice(folder: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 
 from scrfdkit.data import formats
 from scrfdkit.data.labels import LabelledImage
+from scrfdkit.data.pictures import folder_of
 from scrfdkit.data.reading import LabelError
 from scrfdkit.errors import OptionError
 
@@ -110,9 +111,20 @@ def test_voc_keeps_all_but_key_points(labels: list[LabelledImage]) -> None:
     assert_same(round_trip(labels, "voc"), [replace(m, keypoints=None) for m in labels])
 
 
+def near(m: LabelledImage) -> LabelledImage:
+    """With faces that reach over the edge by half a picture at most: what is further off YOLO does not take."""
+    size = np.array([m.width, m.height], np.float32)
+    points = None if m.keypoints is None else m.keypoints.copy()
+    if points is not None:
+        points[:, :, :2] = np.clip(points[:, :, :2], -size / 2, 1.5 * size)
+        points[points[:, :, 2] < 0] = -1
+    return replace(m, boxes=np.clip(m.boxes, np.tile(-size / 2, 2), np.tile(1.5 * size, 2)), keypoints=points)
+
+
 @settings(max_examples=40, deadline=None)
 @given(label_sets(_hundredths | _any_float))
 def test_yolo_keeps_all_but_ignore_flags(labels: list[LabelledImage]) -> None:
+    labels = [near(m) for m in labels]
     plain = [replace(m, ignore=np.zeros_like(m.ignore)) for m in labels]
     assert_same(round_trip(labels, "yolo", pictures=True), plain, 2e-4)
 
@@ -138,7 +150,7 @@ def one(path: str = "a.jpg", **change: object) -> LabelledImage:
         ("coco", {}),
         ("csv", {}),
         ("voc", {"faces' key points": 1}),
-        ("wider", {"faces' key points": 1, "boxes' fractions of a pixel": 1}),
+        ("wider", {"faces' key points": 1, "boxes' fractions of a pixel": 1, "picture sizes": 1}),
         ("yolo", {"ignore flags (the faces stay, as plain ones)": 1}),
     ],
 )
@@ -174,6 +186,7 @@ def test_written_text(tmp_path: Path) -> None:
         ([one("\udcff.jpg")], "voc", "Unicode"),
         ([one(), one("b.jpg", keypoints=np.zeros((2, 1, 3), np.float32))], "coco", "number of key points"),
         ([one(boxes=np.full((2, 4), np.nan, np.float32))], "coco", "finite"),
+        ([one(boxes=np.array([[1, 2, 3, 4], [90, 2, 95, 4]], np.float32))], "yolo", "a.jpg: .* outside"),
     ],
 )
 def test_what_no_file_can_hold_is_refused_before_writing(
@@ -198,14 +211,59 @@ def test_sizes_come_from_the_pictures_where_needed(tmp_path: Path) -> None:
     assert (labels[0].width, labels[0].height) == (20, 30)
 
 
+def test_sizes_that_wider_never_had_are_no_loss(tmp_path: Path) -> None:
+    plain = replace(one(keypoints=None, boxes=np.ones((2, 4), np.float32)), width=0, height=0)
+    assert formats.write([plain], tmp_path / "w.txt", "wider") == {}
+
+
+def test_sizes_come_from_pictures_beside_the_labels(tmp_path: Path) -> None:
+    (tmp_path / "gt.txt").write_text("e/a.png\n0\nnone.png\n0\nbroken.png\n0\n")
+    (tmp_path / "e").mkdir()
+    (tmp_path / "broken.png").write_bytes(b"x")
+    Pillow.new("1", (30, 20)).save(tmp_path / "e/a.png")
+    assert [(m.width, m.height) for m in formats.read(tmp_path / "gt.txt")] == [(30, 20), (0, 0), (0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "folders", "expected"),
+    [
+        ("set", ["set/images", "set/labels"], "set/images"),
+        ("set/labels", ["set/images", "set/labels"], "set/images"),
+        ("set/labels/train", ["set/images/train", "set/labels/train"], "set/images/train"),
+        ("set/labels/train/a.txt", ["set/images/train", "set/labels/train"], "set/images/train"),
+        ("labels/set/labels", ["labels/set/images", "labels/set/labels", "images/set/labels"], "labels/set/images"),
+        ("set/labels", ["set/labels"], "set/labels"),
+        ("set", ["set/labels"], "set"),
+        ("set/labelv2.txt", ["set/images"], "set"),
+        ("voc", ["voc/Annotations", "voc/JPEGImages"], "voc/JPEGImages"),
+        ("voc/Annotations", ["voc/Annotations", "voc/JPEGImages"], "voc/JPEGImages"),
+    ],
+)
+def test_where_pictures_are_looked_for(tmp_path: Path, labels: str, folders: list[str], expected: str) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    assert folder_of(tmp_path / labels) == tmp_path / expected
+
+
+def test_pictures_of_a_relative_folder_of_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    monkeypatch.chdir(tmp_path / "labels")
+    assert folder_of(".") == tmp_path / "images"
+    assert folder_of("a.txt") == tmp_path / "images"
+    monkeypatch.chdir(tmp_path)
+    assert folder_of("labels") == Path("images")
+
+
 def test_formats_are_told_apart(tmp_path: Path) -> None:
     for name in ("labelv2", "wider", "coco", "csv", "voc", "yolo"):
         target = tmp_path / name / FILE_NAMES[name]
         formats.write([one()], target, name)
         assert formats.guess(target) == name
+    assert formats.guess(tmp_path / "labelv2") == "labelv2"  # a folder with one
     (tmp_path / "odd.txt").write_text("hello\n")
     (tmp_path / "empty").mkdir()
-    for path, words in (("odd.txt", "no label format"), ("empty", "neither"), ("none", "no such")):
+    for path, words in (("odd.txt", "no label format .* --format .*--from"), ("empty", "neither"), ("none", "no such")):
         with pytest.raises(LabelError, match=words):
             formats.guess(tmp_path / path)
     with pytest.raises(OptionError, match="labelv2"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PIL import Image as Pillow
 
 from scrfdkit.data import formats
 from scrfdkit.data.check import check
-from scrfdkit.data.reading import LabelError
+from scrfdkit.data.reading import LabelError, whole
 from scrfdkit.errors import ScrfdError
 
 
@@ -61,7 +62,7 @@ def test_labelv2_variants(tmp_path: Path) -> None:
     assert reading.places[0].image == 1
     assert reading.places[0].faces.tolist() == [2, 4, 5, 6, 7]
     assert reading.places[2].of(0) == f"{tmp_path}/l.txt:10"
-    assert reading.not_read == {"last numbers of face lines that are neither 0 nor 1": 1}
+    assert reading.not_read == {"scores at the end of faces with key points": 1}
     assert len(fourth.boxes) == 0
 
 
@@ -177,10 +178,38 @@ def test_csv_of_the_detector_reads_as_labels(tmp_path: Path) -> None:
     assert len(labels[1].boxes) == 0
 
 
+def test_what_csv_and_coco_leave_out_is_counted(tmp_path: Path) -> None:
+    text = "file,x1,y1,x2,y2,score,nose_x,nose_y,blur\na.jpg,1,2,3,4,0.9,5,6,1\n"
+    assert formats.scan(put(tmp_path / "a.csv", text)).not_read == {"columns with other names": 2}
+    note = {"id": 4, **_BOX, "bbox": [1, 2, 3, 4]}
+    notes = [note, {**note, "segmentation": [[1, 2, 3, 4, 5, 6]]}]
+    reading = formats.scan(put(tmp_path / "a.json", coco(annotations=notes)))
+    assert reading.not_read == {"annotations' segmentations": 1}
+
+
+@pytest.mark.parametrize("word", ["9" * 5000, str(1 << 31), "-1", "\u0663", "\u00b2", ""])
+def test_no_whole_number(word: str) -> None:
+    assert whole(word) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("0", 0), ("0012", 12), ("0" * 5000, 0), (str((1 << 31) - 1), (1 << 31) - 1)]
+)
+def test_whole_numbers(word: str, value: int) -> None:
+    assert whole(word) == value
+
+
+_LONG = "9" * 5000
 _HEAD = "# a.jpg 10 10\n"
 _BOX = {"image_id": 7, "category_id": 3}
 BROKEN = {
     "header": ("l.txt", "# a.jpg 10\n1 2 3 4\n", ":1", "path width height"),
+    "header of 5000 digits": ("l.txt", f"# a.jpg {_LONG} 100\n", ":1", "path width height"),
+    "ignored by half": ("l.txt", _HEAD + "1 2 30 40 0.5\n", ":2", "last number must be 1"),
+    "ignored twice": ("l.txt", _HEAD + "1 2 30 40 2\n", ":2", "last number must be 1"),
+    "ignored twice with points": ("l.txt", _HEAD + "1 2 30 40 5 5 1 2\n", ":2", "last number must be 1"),
+    "ignored by nan": ("l.txt", _HEAD + "1 2 30 40 5 5 1 nan\n", ":2", "last number must be 1"),
+    "one number": ("l.txt", _HEAD + "1\n", ":2", "1 number:"),
     "header of zero": ("l.txt", "# a.jpg 0 5\n", ":1", "above 0"),
     "no header": ("l.txt", "\n1 2 3 4\n# a.jpg 1 1\n", ":2", "before the first"),
     "three numbers": ("l.txt", _HEAD + "1 2 3 4\n1 2 3\n", ":3", "3 numbers"),
@@ -193,8 +222,13 @@ BROKEN = {
     "nan point": ("l.txt", _HEAD + "1 2 3 4 nan 5 1\n", ":2", "key point"),
     "points differ": ("l.txt", _HEAD + "1 2 3 4 5 5 1\n1 2 3 4 5 5 1 5 5 1\n", ":3", "2 key points"),
     "leaves": ("l.txt", "# ../a.jpg 1 1\n", ":1", "leads out"),
+    "name too long": ("l.txt", f"# e/{_LONG[:256]} 1 1\n", ":1", "longer than 255"),
+    "path too long": ("l.txt", f"# {'e/' * 3000}a.jpg 1 1\n", ":1", "longer than 2048"),
     "binary": ("l.txt", "#\0\1\2 1 1\n", ":1", "control"),
     "wider count": ("w.txt", "a.jpg\n2\n1 2 3 4\nb.jpg\n0\n", ":1", "2 faces told, 1"),
+    "wider one": ("w.txt", "a.jpg\n1\nb.jpg\n0\n", ":1", "1 face told, 0 lines of"),
+    "wider 5000 digits": ("w.txt", f"a.jpg\n{_LONG}\n1 2 3 4\n", ":2", "number of faces"),
+    "wider invalid": ("w.txt", "a.jpg\n1\n1 2 3 4 0 0 0 2 0 0\n", ":3", "'invalid', must be 0 or 1; got 2"),
     "wider too many": ("w.txt", "a.jpg\n1\n1 2 3 4\n1 2 3 4\n", ":4", "more faces than told"),
     "wider numbers": ("w.txt", "a.jpg\n1\n1 2 3 4 5\n", ":3", "5 numbers"),
     "wider cut": ("w.txt", "a.jpg\n1\n1 2 3 4\nb.jpg\n", ":5", "end of the file"),
@@ -215,6 +249,7 @@ BROKEN = {
         "finite",
     ),
     "json image": ("a.json", coco(annotations=[{**_BOX, "id": 4, "image_id": 9}]), "annotation 4", "image_id 9"),
+    "json crowd": ("a.json", coco(annotations=[{**_BOX, "bbox": [1] * 4, "iscrowd": 0.5}]), "a.json", "iscrowd must"),
     "json points": ("a.json", coco(annotations=[{**_BOX, "bbox": [1] * 4, "keypoints": [1]}]), "a.json", "three for"),
     "json twice": ("a.json", coco(images=[{"id": 7, "file_name": "a"}] * 2), "a.json", "there already"),
     "json classes": (
@@ -228,11 +263,14 @@ BROKEN = {
     "csv short": ("a.csv", "file,x1,y1,x2,y2\na,1,2,3\n", ":2", "4 columns"),
     "csv number": ("a.csv", "file,x1,y1,x2,y2\na,1,2,3,x\n", ":2", "must be numbers"),
     "csv size": ("a.csv", "file,x1,y1,x2,y2,width,height\na,1,2,3,4,5,6\na,1,2,3,4,5,7\n", ":3", "5x7"),
+    "csv 5000 digits": ("a.csv", f"file,x1,y1,x2,y2,width,height\na,1,2,3,4,{_LONG},6\n", ":2", "whole numbers"),
+    "csv box of 5000 digits": ("a.csv", f"file,x1,y1,x2,y2\na,1,2,3,{_LONG}\n", ":2", "finite"),
     "csv quote": ("a.csv", 'file,x1,y1,x2,y2\n"a"b,1,2,3,4\n', ":2", "not CSV"),
     "xml": ("a.xml", "<annotation>\n<object></annotation>", ":2", "not XML"),
     "xml bomb": ("a.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', ":1", "document type"),
     "xml name": ("a.xml", "<annotation></annotation>", "a.xml", "filename"),
     "xml box": ("a.xml", VOC.replace("<xmin>1<", "<xmin>a<"), ":5", "must be numbers"),
+    "xml 5000 digits": ("a.xml", VOC.replace(">100<", f">{_LONG}<"), "a.xml", "whole numbers"),
     "xml size": ("a.xml", VOC.replace(">100<", ">-1<"), "a.xml", "whole numbers"),
 }
 
@@ -266,7 +304,15 @@ YOLO = {
     "class": ("7 0.5 0.5 0.1 0.1", ":1", "class 7"),
     "short": ("0 0.5 0.5 0.1", ":1", "four numbers"),
     "odd": ("0 0.5 0.5 0.1 0.1 0.5\n", ":1", "6 numbers"),
-    "points differ": ("0 .5 .5 .1 .1 .1 .2\n0 .5 .5 .1 .1 .1 .2 .3 .4", ":2", "2 key points"),
+    "points differ": ("0 .5 .5 .1 .1 .1 .2 1\n0 .5 .5 .1 .1 .1 .2 1 .3 .4 1", ":2", "2 key points, where"),
+    "polygons": (
+        "0 .5 .5 .1 .1 .1 .2\n0 .5 .5 .1 .1 .1 .2 .3 .4",
+        ":1",
+        "7 numbers, where others have 9: .* segmentation",
+    ),
+    "pixels": ("0 .5 .5 .1 .1\n0 320 240 64 80", ":2", "320: are these pixels"),
+    "pixels in a point": ("0 .5 .5 .1 .1 .2 -40 2", ":1", "-40: are these pixels"),
+    "5000 digits": (f"0 .5 .5 .1 {_LONG}", ":1", "are these pixels"),
 }
 
 
@@ -277,8 +323,49 @@ def test_broken_yolo_labels(tmp_path: Path, case: str) -> None:
     path = put(tmp_path / "labels/a.txt", text)
     with pytest.raises(LabelError) as caught:
         formats.read(tmp_path)
-    assert f"{path}{at}" in str(caught.value)
-    assert words in str(caught.value)
+    assert f"{path}{at}: " in str(caught.value)
+    assert re.search(words, str(caught.value))
+    assert any(f"{p.place}: {p.text}" == str(caught.value) for p in formats.scan(tmp_path).problems)
+
+
+def test_yolo_faces_may_reach_over_the_edge(tmp_path: Path) -> None:
+    picture(tmp_path / "images/a.png")
+    put(tmp_path / "labels/a.txt", "0 1.2 -0.1 2 0.5\n")
+    np.testing.assert_allclose(formats.read(tmp_path)[0].boxes, [[20, -17.5, 220, 7.5]], atol=1e-4)
+
+
+def test_yolo_tells_that_numbers_are_taken_for_key_points(tmp_path: Path) -> None:
+    """Polygons of four corners, all alike: they cannot be told from four numbers x y of two key points."""
+    picture(tmp_path / "images/a.png")
+    line = "0 .5 .5 .1 .1 "
+    put(tmp_path / "labels/a.txt", line + ".1 .2 .3 .4\n")
+    (note,) = formats.scan(tmp_path, strict=True).notes
+    assert "segmentation" in note
+    put(tmp_path / "data.yaml", "kpt_shape: [2, 2]\n")
+    assert formats.scan(tmp_path, strict=True).notes == ()
+    (tmp_path / "data.yaml").unlink()
+    for sound in (line, line + ".1 .2 2 .3 .4 0\n"):
+        put(tmp_path / "labels/a.txt", sound)
+        assert formats.scan(tmp_path, strict=True).notes == ()
+
+
+def test_yolo_slip_among_key_points_is_no_set_of_polygons(tmp_path: Path) -> None:
+    picture(tmp_path / "images/a.png")
+    face = "0 .5 .5 .1 .1 .1 .2 .3 .4\n"
+    put(tmp_path / "labels/a.txt", 20 * face + "0 .5 .5 .1 .1 .1 .2\n")
+    reading = formats.scan(tmp_path)
+    assert [p.place for p in reading.problems] == [f"{tmp_path}/labels/a.txt:21"]
+    assert len(reading.images[0].boxes) == 20
+    put(tmp_path / "labels/a.txt", face + "0 .5 .5 .1 .1 .1 .2\n0 .1 .1 .2 .2 .3 .3 .4 .5 .6 .7\n")
+    reading = formats.scan(tmp_path)
+    assert len(reading.problems) == 3
+    assert len(reading.images[0].boxes) == 0
+
+
+def test_yolo_pictures_beside_their_labels(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    put(tmp_path / "a.txt", "0 .5 .5 .1 .1\n")
+    assert [(m.path, len(m.boxes)) for m in formats.read(tmp_path)] == [("a.png", 1)]
 
 
 def test_yolo_needs_its_pictures(tmp_path: Path) -> None:
@@ -303,7 +390,26 @@ SOUND = {
     "yolo": "0 0.5 0.5 0.2 0.4 0.1 0.2 2 0.3 0.4 1\n0 0.5 0.5 0.2 0.4\n",
 }
 _SCRAPS = st.sampled_from(
-    ["", "\n", " ", "-", "1e999", "nan", "\0", '"', ",", "{", "]", "null", "<a>", "#", "\udcff", "../", "9" * 30]
+    [
+        "",
+        "\n",
+        " ",
+        "-",
+        "1e999",
+        "nan",
+        "\0",
+        '"',
+        ",",
+        "{",
+        "]",
+        "null",
+        "<a>",
+        "#",
+        "\udcff",
+        "../",
+        "9" * 30,
+        "9" * 5000,
+    ]
 )
 
 

@@ -12,9 +12,10 @@ from wider_files import FIRST, SECOND, write_ground_truth, write_pictures, write
 
 from scrfdkit.errors import OptionError
 from scrfdkit.evaluate import attributes, gallery, results
-from scrfdkit.evaluate.analysis import Analysis, analyze, compare, select_found
+from scrfdkit.evaluate.analysis import Analysis, analyze, compare
 from scrfdkit.evaluate.attributes import Grouping, by_event, by_size, faces_of, read_attributes, sides
-from scrfdkit.evaluate.judge import Fate, Kind, best_threshold, judge, overlaps, pair, sort_out
+from scrfdkit.evaluate.judge import Fate, Kind, best_threshold, judge, pair, sort_out
+from scrfdkit.evaluate.overlap import overlaps
 from scrfdkit.evaluate.run import wider_pictures
 from scrfdkit.evaluate.widerface import (
     Found,
@@ -207,7 +208,7 @@ def test_options_are_checked(truth: GroundTruth, found: dict[str, Found]) -> Non
 
 
 def test_selecting_detections(found: dict[str, Found]) -> None:
-    part = select_found(found["first"], np.array([2, 0]))
+    part = results.take(found["first"], np.array([2, 0]))
     assert part.counts.tolist() == [1, 6]
     assert part.scores.round(2).tolist() == pytest.approx([0.3, 0.95, 0.9, 0.8, 0.7, 0.6, 0.1])
 

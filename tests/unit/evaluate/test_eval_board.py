@@ -13,9 +13,12 @@ import pytest
 from PIL import Image as Pillow
 
 from scrfdkit import weights
+from scrfdkit.benchmark import machine
+from scrfdkit.data.words import plural
 from scrfdkit.errors import OptionError, WeightError
 from scrfdkit.evaluate import bootstrap, curves, stored
 from scrfdkit.evaluate.leaderboard import Board, Entry, score, with_intervals
+from scrfdkit.evaluate.names import distinct, run_name
 from scrfdkit.evaluate.results import ResultError, Results
 from scrfdkit.evaluate.widerface import Found, GroundTruth, Matched, average_precision, prepare
 from scrfdkit.model import header
@@ -51,7 +54,7 @@ def test_a_draw_is_the_ap_of_the_pictures_drawn() -> None:
     truth, results = pictures(2)
     run = prepare(truth, results.found)
     samples = bootstrap.resample([run], "s", 30, seed=7)
-    weights_ = bootstrap._draw(len(truth.images), 30, 7).astype(int)
+    weights_ = bootstrap._draw(len(truth.images), 30, np.random.default_rng(7)).astype(int)
     assert (weights_.sum(axis=1) == len(truth.images)).all()
     low, high = results.scores.min(), results.scores.max()
     # Scores are normalised by the whole set: draws that lack its best or worst detection are left out here.
@@ -71,6 +74,20 @@ def test_many_pictures_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     whole = bootstrap.resample([run], "s", 20)
     monkeypatch.setattr(bootstrap, "_PICTURES_AT_ONCE", 7)
     assert np.array_equal(bootstrap.resample([run], "s", 20), whole)
+
+
+def test_many_draws_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, results = pictures(3)
+    run = prepare(truth, results.found)
+    whole = bootstrap.resample([run, run], "s", 20)
+    sizes = []
+    draw = bootstrap._draw
+    monkeypatch.setattr(bootstrap, "_draw", lambda n, draws, random: sizes.append(draws) or draw(n, draws, random))
+    monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", 7)
+    assert np.array_equal(bootstrap.resample([run, run], "s", 20), whole)
+    assert sizes == [7, 7, 6]
+    with pytest.raises(ValueError, match="not from 1 to 100000"):
+        bootstrap.resample([run], "s", 300_000)
 
 
 def test_interval_holds_the_figure_and_narrows_with_pictures() -> None:
@@ -105,7 +122,7 @@ def test_only_the_same_pictures_are_compared() -> None:
     (truth, results), (other, others) = pictures(6, 10), pictures(6, 11)
     with pytest.raises(ValueError, match="the same pictures"):
         bootstrap.resample([prepare(truth, results.found), prepare(other, others.found)], "s")
-    with pytest.raises(ValueError, match="less than 1"):
+    with pytest.raises(ValueError, match="not from 1"):
         bootstrap.resample([prepare(truth, results.found)], "s", 0)
 
 
@@ -134,7 +151,7 @@ def test_board_of_runs_on_different_pictures() -> None:
 
 def test_board_names_the_run_that_cannot_be_scored() -> None:
     truth, results = pictures(8)
-    with pytest.raises(ResultError, match=r"^bad: none of the 1 pictures"):
+    with pytest.raises(ResultError, match=r"^bad: none of 1 picture"):
         score(
             truth, [Entry("good", results), Entry("bad", Results(("x",), np.array([0]), np.zeros((0, 4)), np.zeros(0)))]
         )
@@ -143,6 +160,43 @@ def test_board_names_the_run_that_cannot_be_scored() -> None:
         score(truth, [Entry("first", part(results, 1)), Entry("last", last)])
     with pytest.raises(ValueError, match="no results to score"):
         score(truth, [])
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("scrfd_2.5g_kps", "scrfd_2.5g_kps"),
+        ("a/scrfd_2.5g_kps.onnx", "scrfd_2.5g_kps"),
+        ("w.safetensors", "w"),
+        ("w.PTH", "w"),
+        ("r.v2.npz", "r.v2"),
+        ("runs.v1/", "runs.v1"),
+        ("list.txt", "list"),
+        (".", "."),
+        (".npz", ".npz"),
+    ],
+)
+def test_runs_are_called_after_their_files(source: str, name: str) -> None:
+    assert run_name(source) == run_name(Path(source)) == name
+
+
+def test_names_that_differ() -> None:
+    assert distinct(["a", "a", "b", "a", "a (2)"]) == ["a", "a (3)", "b", "a (4)", "a (2)"]
+
+
+def test_numbers_of_things() -> None:
+    assert [plural(n, "box", "boxes") for n in (0, 1, 2000)] == ["0 boxes", "1 box", "2,000 boxes"]
+
+
+def test_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "usable_cores", lambda: 8)
+    # Items at a time, and threads of the network for each.
+    assert [machine.share_cores(None, items) for items in (0, 1, 3, 8, 99)] == [(1, 8), (1, 8), (3, 2), (8, 1), (8, 1)]
+    assert [machine.share_cores(jobs, 1000) for jobs in (1, 16, 10**6)] == [(1, 1), (16, 1), (64, 1)]
+    assert machine.share_cores(16, 1) == (1, 8)
 
 
 # Curves

@@ -61,8 +61,9 @@ def test_equals_the_plain_loop(slow: ModuleType, seed: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 0.3, 0.5, 0.8, 1.0]), st.sampled_from([1.0, 0.37, 900.0]))
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 0.3, 0.5, 0.8, 1.0]), st.sampled_from([1.0, 0.25, 1024.0]))
 def test_best_face_equals_all_pairs(seed: int, overlap: float, scale: float) -> None:
+    # Scales are powers of two, so that equal overlaps stay equal in float32 and float64.
     truth, found = random_set(seed)
     faces, boxes = truth.boxes * scale, found.boxes * scale
     got = best_face(found.counts, boxes, truth.counts, faces, overlap)

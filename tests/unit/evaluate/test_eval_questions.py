@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from scrfdkit.data.labels import LabelledImage
 from scrfdkit.evaluate import calibrate, rough
 from scrfdkit.evaluate.calibrate import CalibrationError, for_precision, for_recall, sweep
-from scrfdkit.evaluate.labelled import ground_truth, present
+from scrfdkit.evaluate.labelled import findable, ground_truth, picture_folder, present
 from scrfdkit.evaluate.landmarks import LandmarkError, landmark_error
 from scrfdkit.evaluate.widerface import Found, GroundTruth, GroundTruthError, average_precision, prepare
 from scrfdkit.types import Detections
@@ -153,13 +155,53 @@ def test_own_labels() -> None:
     [
         ([labelled("a.jpg", [[0, 0, 1, 1]]), labelled("a.png", [])], "a.jpg and a.png have the same name"),
         ([labelled("a.jpg", [[0, 0, 1, np.nan]])], "a.jpg: has a box that is not finite"),
-        ([labelled("a.jpg", [[0, 0, 1, 1]], [True])], "no face counts: 1 pictures with 1 faces"),
+        ([labelled("a.jpg", [[0, 0, 1, 1]], [True])], "no face counts: 1 picture with 1 face,"),
         ([], "no face counts"),
     ],
 )
 def test_own_labels_that_cannot_be_scored(labels: list[LabelledImage], told: str) -> None:
     with pytest.raises(GroundTruthError, match=told):
         ground_truth(labels)
+
+
+def test_boxes_that_nothing_can_find_are_left_out() -> None:
+    points = [[[float(i), 1, 1], [2, 2, 1]] for i in range(6)]
+    boxes = [[1.0, 1, 9, 9], [9, 1, 1, 9], [5, 5, 5, 9], [200, 1, 220, 9], [-9, -9, -1, -1], [-5, -5, 3, 3]]
+    (kept,), notes = findable([labelled("a.jpg", boxes, points=points)])
+    assert kept.boxes.tolist() == [boxes[0], boxes[5]]
+    assert kept.keypoints is not None
+    assert kept.keypoints[:, 0, 0].tolist() == [0, 5]
+    assert notes == [
+        "left out: 2 labelled boxes without width or height",
+        "left out: 2 labelled boxes wholly outside the picture",
+    ]
+    unknown = dataclasses.replace(labelled("a.jpg", boxes[3:4]), width=0, height=0)
+    assert findable([unknown]) == ([unknown], [])
+    ignored = findable([labelled("a.jpg", boxes[:2], [False, True])])
+    assert (len(ignored[0][0].boxes), ignored[1]) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("labels", "images"),
+    [
+        ("set/labels/train", "set/images/train"),
+        ("set/labels", "set/images"),
+        ("set", "set/images"),
+        ("set", "set"),
+        ("set/all.csv", "set/images"),
+        ("set/labels/all.csv", "set/images"),
+    ],
+)
+def test_pictures_beside_the_labels(tmp_path: Path, labels: str, images: str) -> None:
+    (tmp_path / images).mkdir(parents=True)
+    (tmp_path / images / "a.jpg").write_bytes(b"x")
+    source = tmp_path / labels
+    (source.parent if source.suffix else source).mkdir(parents=True, exist_ok=True)
+    if source.suffix:
+        source.write_text("")
+    folder = picture_folder([labelled("a.jpg", [])], source)
+    assert folder == tmp_path / images
+    assert picture_folder([labelled("a.jpg", [])], source, tmp_path) == tmp_path
 
 
 def test_own_pictures_that_are_there(tmp_path_factory: pytest.TempPathFactory) -> None:

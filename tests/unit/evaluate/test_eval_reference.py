@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
+from scrfdkit import image
 from scrfdkit.detector import Detector
 from scrfdkit.errors import ImageError, OptionError
 from scrfdkit.evaluate import reference
@@ -123,6 +125,24 @@ def test_run_goes_through_pictures_in_order(tmp_path: Path) -> None:
     assert seen == [1, 2, 3]
     assert [len(found) for found in result.detections] == [0, 1, 2]
     assert 0 < result.milliseconds < 100
+
+
+def test_pictures_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    for name in ("a.png", "c.png"):
+        Pillow.new("RGB", (9, 9)).save(tmp_path / name)
+    (tmp_path / "b.png").write_bytes(b"none")
+    files = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
+
+    def detect(file: Path) -> Detections:
+        image.load(file)
+        return Detections(np.ones((1, 4), np.float32), np.full(1, 0.5, np.float32))
+
+    result = run(["a", "b", "c"], files, detect)
+    assert (result.results.images, result.places, len(result.detections)) == (("a", "c"), (0, 2), 2)
+    (note,) = result.results.notes
+    assert note.startswith(f"left out: 1 picture that cannot be read, {files[1]}")
+    with pytest.raises(ImageError, match=r"b\.png"):
+        run(["b"], files[1:2], detect)
 
 
 @pytest.mark.parametrize("place", ["val/images", "WIDER_val/images", "images", "."])

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from wider_files import FIRST, write_ground_truth, write_results
 
-from scrfdkit.evaluate.results import ResultError, Results, align, bare, clean, collect, read, take, to_npz, to_text
-from scrfdkit.evaluate.widerface import Found, GroundTruth, average_precision, read_ground_truth
+from scrfdkit.evaluate import rough
+from scrfdkit.evaluate.cleaning import clean
+from scrfdkit.evaluate.results import ResultError, Results, align, bare, collect, read, take, to_npz, to_text
+from scrfdkit.evaluate.widerface import Found, GroundTruth, average_precision, prepare, read_ground_truth
 from scrfdkit.types import Detections
 
 
@@ -85,8 +87,8 @@ def test_missing_pictures(truth: GroundTruth, good: Results) -> None:
     ]
     every, found, notes = align(truth, part, "empty")
     assert (every.images, found.counts.tolist()) == (truth.images, [6, 0, 0])
-    assert notes == ["2 of 3 pictures have no results: their faces count as missed"]
-    with pytest.raises(ResultError, match="2 of 3 pictures have no results, 0--Party/b for one"):
+    assert notes == ["2 of 3 pictures without results: their faces count as missed"]
+    with pytest.raises(ResultError, match="2 of 3 pictures without results, 0--Party/b for one"):
         align(truth, part, "error")
 
 
@@ -97,12 +99,12 @@ def test_extra_pictures_do_not_even_move_the_scale_of_scores(truth: GroundTruth,
         np.concatenate([[[0, 0, 5, 5]], good.boxes]),
         np.append(900.0, good.scores),
     )
-    assert align(truth, extra)[2] == ["1 pictures with results are not in the ground truth and were left out"]
+    assert align(truth, extra)[2] == ["left out: results of 1 picture that the ground truth does not have"]
     assert ap(truth, extra) == pytest.approx(ap(truth, good), abs=1e-6)
 
 
 def test_no_picture_in_common(truth: GroundTruth) -> None:
-    with pytest.raises(ResultError, match=r"none of the 1 pictures with results .* as '0--Party/a' there"):
+    with pytest.raises(ResultError, match=r"none of 1 picture with results .* as '0--Party/a' there"):
         align(truth, Results(("a.jpg",), np.array([0]), np.zeros((0, 4)), np.zeros(0)))
 
 
@@ -133,25 +135,61 @@ GOOD = [0.0, 0.0, 9.0, 9.0]
 def test_scores_that_are_no_numbers(score: float) -> None:
     kept, notes = clean(found([GOOD, GOOD, GOOD], [0.9, score, 0.5]))
     assert kept.scores.tolist() == [0.9, 0.5]
-    assert notes == ["1 detections whose score is not a finite number were left out"]
+    assert notes == ["left out: 1 detection whose score is not a finite number"]
 
 
 @pytest.mark.parametrize(
     ("box", "told"),
     [
-        ([0, 0, np.nan, 5], "are not finite numbers"),
-        ([np.inf, 0, 5, 5], "are not finite numbers"),
-        ([0, 0, -9, 9], "have a negative width or height"),
-        ([9, 9, 9, -9], "have a negative width or height"),
+        ([0, 0, np.nan, 5], "whose numbers are not finite"),
+        ([np.inf, 0, 5, 5], "whose numbers are not finite"),
+        ([0, 0, -9, 9], "of negative width or height"),
+        ([0, 0, 1e300, 9], "beyond 100,000,000 pixels"),
+        ([-1e300, 0, 9, 9], "beyond 100,000,000 pixels"),
+        ([9, 9, 9, -9], "of negative width or height"),
     ],
 )
 def test_boxes_that_are_none_become_false_alarms(box: list[float], told: str) -> None:
     kept, notes = clean(found([box, GOOD], [0.9, 0.5]))
-    assert notes == [f"1 boxes {told} and count as false alarms"]
+    assert notes == [f"counted as false alarms: 1 box {told}"]
     truth = GroundTruth(("e/a",), np.array([1]), np.array([GOOD]), {"s": np.ones(1, bool)})
     curve = average_precision(truth, kept)["s"]
     assert curve.precision[[0, 999]].tolist() == [0, 0.5]
     assert curve.ap == 0.5
+
+
+@pytest.mark.parametrize("box", [[0, 0, np.nan, 5], [0, 0, -9, 9], [1e300, 0, 5, 5]])
+def test_boxes_that_are_none_are_false_alarms_in_every_protocol(box: list[float]) -> None:
+    """Also with a face over the picture's edge, and where small detections are left out."""
+    kept, _ = clean(found([box, [-20, -20, 60, 60], [0, 500, 9, 9]], [0.9, 0.5, 0.1]))
+    truth = GroundTruth(("e/a",), np.array([1]), np.array([[-20.0, -20, 60, 60]]), {"s": np.ones(1, bool)})
+    protocols = [average_precision(truth, kept), rough.loose(truth, kept), rough.centre_inside(truth, kept)]
+    for curves in (*protocols, rough.at_least(prepare(truth, kept), 32)):
+        assert curves["s"].precision[[0, 600]].tolist() == [0, 0.5]
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint64, np.float16, np.int8])
+def test_corners_of_any_type_of_number(tmp_path: Path, kind: type) -> None:
+    """Unsigned differences would wrap around, small floats overflow."""
+    content = broken_npz(xywh=None, boxes=np.array([[9, 2, 4, 90]], kind))
+    np.savez(tmp_path / "r.npz", **content)
+    assert read(tmp_path / "r.npz").boxes.tolist() == [[9, 2, -5, 88]]
+
+
+def test_errors_name_the_file(truth: GroundTruth, tmp_path: Path) -> None:
+    np.savez(tmp_path / "r.npz", **broken_npz())
+    with pytest.raises(ResultError, match=r"r\.npz: none of 1 picture"):
+        align(truth, read(tmp_path / "r.npz"))
+    (tmp_path / "folder/e").mkdir(parents=True)
+    (tmp_path / "folder/e/a.txt").write_text("")
+    with pytest.raises(ResultError, match="folder: none of 1 picture"):
+        align(truth, read(tmp_path / "folder"))
+
+
+def test_results_without_some_pictures(good: Results) -> None:
+    rest = good.without({bare(good.images[0])})
+    assert rest.images == good.images[1:]
+    assert rest.scores.tolist() == good.scores[good.counts[0] :].tolist()
 
 
 def test_rounding_below_zero_is_no_fault() -> None:
@@ -160,7 +198,7 @@ def test_rounding_below_zero_is_no_fault() -> None:
 
 def test_unsorted_scores() -> None:
     both = Found(np.array([2, 2]), np.tile(np.array(GOOD), (4, 1)), np.array([0.1, 0.2, 0.9, 0.8]))
-    assert clean(both)[1] == ["the detections of 1 pictures were not sorted by score; they were sorted"]
+    assert clean(both)[1] == ["sorted by score, which they were not: the detections of 1 picture"]
 
 
 def test_equal_scores_and_none() -> None:
@@ -174,8 +212,8 @@ TEXT = {
     "": None,
     "a.jpg\n": "a.txt:2: the number of faces is missing",
     "a.jpg\nmany\n": "a.txt:2: the number of faces is missing",
-    "a.jpg\n2\n1 2 3 4 0.5\n": "a.txt:2: says 2 faces, 1 lines follow",
-    "a.jpg\n1\n1 2 3 4 0.5\n1 2 3 4 0.5\n": "a.txt:2: says 1 faces, 2 lines follow",
+    "a.jpg\n2\n1 2 3 4 0.5\n": "a.txt:2: says 2 faces, but 1 line after",
+    "a.jpg\n1\n1 2 3 4 0.5\n1 2 3 4 0.5\n": "a.txt:2: says 1 face, but 2 lines after",
     "a.jpg\n2\n1 2 3 4 0.5\n1 2 3 4\n": r"a.txt:4: five numbers, x y w h score, are needed; it is '1 2 3 4'",
     "a.jpg\n1\n1 2 3 x 0.5\n": "a.txt:3: five numbers",
     "a.jpg\n2\n1 2 3 4 0.5 1\n1 2 3 4\n": "a.txt:3: five numbers",
@@ -197,8 +235,8 @@ def test_empty_and_misnamed_files_are_counted(tmp_path: Path, truth: GroundTruth
     results = read(tmp_path)
     assert results.counts.tolist() == [0, 1]
     assert align(truth, results)[2][:2] == [
-        "1 result files are empty; they count as pictures without detections",
-        "1 result files name another picture in their first line; their own names were taken",
+        "empty, counted as pictures without detections: 1 result file",
+        "with another picture in the first line than in the name, which was taken: 1 result file",
     ]
 
 
@@ -233,6 +271,8 @@ NPZ = [
     ({"scores": None}, "has no array scores"),
     ({"xywh": None}, r"has no array xywh \(x y w h\) or boxes \(x1 y1 x2 y2\)"),
     ({"counts": [2]}, "counts say 2 detections"),
+    ({"counts": np.array([2**63 - 1, 2**63 - 1]), "images": ["e/a", "e/b"]}, "counts say 18,446,744,073,709,551,614"),
+    ({"counts": np.array([2**64 - 1], np.uint64)}, "counts say 18,446,744,073,709,551,615 detections"),
     ({"counts": [-1]}, "counts from 0"),
     ({"counts": [0.5]}, "counts whole numbers"),
     ({"counts": [1, 0]}, "lists of the same length"),
@@ -251,6 +291,10 @@ def test_broken_npz(tmp_path: Path, changes: dict[str, object], told: str) -> No
 
 def test_npz_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "r.npz"
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ResultError, match=r"cannot be read as an \.npz file: it is a single array"):
+        read(path)
     path.write_bytes(b"nothing")
     with pytest.raises(ResultError, match=r"cannot be read as an \.npz file"):
         read(path)
