@@ -65,7 +65,7 @@ def draw(
     image: (h, w, 3) uint8 BGR. blob: (3, H, W) float32, overwritten: RGB planes, (pixel - mean) / std.
     fill: pixel value around the picture; the reference's ONNX tool pads black (0), its evaluation mid-grey (127.5).
     reduced: the decoder scaled the picture down, by averaging; it is then resized by cubic interpolation, which
-        restores the sharpness that small faces need (hard AP -0.05 instead of -0.45, benchmarks/fast_decoding.md).
+        restores the sharpness that small faces need (hard AP -0.16 instead of -0.71, see benchmarks/README.md).
     """
     across, down = placement.size
     if image.shape[1::-1] != placement.size:
