@@ -19,7 +19,10 @@ def peer(path: Path, threshold: float) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         zoo = pytest.importorskip("insightface.model_zoo")
-        model = zoo.get_model(str(path), providers=["CPUExecutionProvider"])
+        # By default insightface rewrites the graph for one size; that can change a last bit, and with it which of two
+        # faces of equal score comes first: two boxes in one of 2,406 pairs of photo and network. As the file is,
+        # nothing differs.
+        model = zoo.get_model(str(path), providers=["CPUExecutionProvider"], static_shape_sessions=False)
         model.prepare(ctx_id=-1, input_size=(640, 640), det_thresh=threshold)
     return model
 
