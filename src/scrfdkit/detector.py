@@ -108,38 +108,35 @@ class Detector:
         Pictures whose canvases have the same size share a run of the network, `batch_size` at a time.
         Raises ImageError for the first picture that cannot be read; `detect_each` goes on.
         """
-        return self._detect(self._loaded(pictures, options, keep_errors=False), options)  # type: ignore[arg-type]
+        chosen = self._options(pictures, options)
+        return self._detect(self.load(pictures, chosen), chosen)
 
     def detect_each(self, pictures: Sequence[Source], **options: Any) -> list[Detections | ImageError]:
         """As `detect_batch`, but a picture that cannot be read has its ImageError in its place."""
-        loaded = self._loaded(pictures, options, keep_errors=True)
-        faces = iter(self._detect([p for p in loaded if isinstance(p, Picture)], options))
-        return [next(faces) if isinstance(p, Picture) else p for p in loaded]
-
-    def _loaded(
-        self, pictures: Sequence[Source], options: dict[str, Any], *, keep_errors: bool
-    ) -> list[Picture | ImageError]:
-        if isinstance(pictures, (str, bytes, bytearray, memoryview, Path, np.ndarray)):
-            raise ImageError(f"{type(pictures).__name__}: a list of pictures is needed; `detect` takes one")
-        chosen = self.options.override(**options)
+        chosen = self._options(pictures, options)
         loaded: list[Picture | ImageError] = []
         for picture in pictures:
             try:
                 loaded += self.load([picture], chosen)
             except ImageError as error:
-                if not keep_errors:
-                    raise
                 loaded.append(error)
-        return loaded
+        faces = iter(self._detect([p for p in loaded if isinstance(p, Picture)], chosen))
+        return [next(faces) if isinstance(p, Picture) else p for p in loaded]
 
-    def _detect(self, pictures: Sequence[Picture], options: dict[str, Any]) -> list[Detections]:
-        chosen = self.options.override(**options)
+    def _options(self, pictures: Sequence[Source], changes: dict[str, Any]) -> Options:
+        """Checks a call once, before any picture is decoded, and gives its options."""
+        if isinstance(pictures, (str, bytes, bytearray, memoryview, Path, np.ndarray)):
+            raise ImageError(f"{type(pictures).__name__}: a list of pictures is needed; `detect` takes one")
+        chosen = self.options.override(**changes)
         self._check_size(chosen)
+        return chosen
+
+    def _detect(self, pictures: Sequence[Picture], options: Options) -> list[Detections]:
         candidates = []
-        for batch in self.plan(pictures, chosen):
+        for batch in self.plan(pictures, options):
             blob = steps.preprocess(batch, self.input, self.runtime.batch_size)
-            candidates += steps.postprocess(self.runtime.run(blob), self.layout, batch, chosen)
-        return steps.merge(candidates, pictures, chosen)
+            candidates += steps.postprocess(self.runtime.run(blob), self.layout, batch, options)
+        return steps.merge(candidates, pictures, options)
 
     def load(self, sources: Sequence[Source], options: Options) -> list[Picture]:
         """Decodes pictures, JPEGs no larger than these options need. Raises ImageError."""

@@ -176,12 +176,13 @@ def _jpeg_orientation(data: bytes) -> int:
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         if data[at + 1] == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            return _orientation(data[at + 4 : at + 2 + length])
+            return orientation_of(data[at + 4 : at + 2 + length])
         at += 2 + max(length, 2)
     return 1
 
 
-def _orientation(block: bytes | Pillow.Exif) -> int:
+def orientation_of(block: bytes | Pillow.Exif) -> int:
+    """EXIF orientation, 1 to 8; 1 where there is none or it makes no sense. From 5 on the picture lies on its side."""
     try:
         exif = Pillow.Exif() if isinstance(block, bytes) else block
         if isinstance(block, bytes):
@@ -235,7 +236,7 @@ def _enable_heif(label: str) -> None:
 def _from_pillow(image: Pillow.Image, label: str, max_pixels: int) -> Picture:
     _check_size(*image.size, label, max_pixels)
     image.load()  # Pillow turns a TIFF upright itself when it loads it, and then drops the tag
-    orientation = _orientation(image.getexif())
+    orientation = orientation_of(image.getexif())
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         # "I;16" has 16 bits; "I" has 32, of which files use as many as they like.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +98,7 @@ def check(
     """
     from dataclasses import asdict
 
+    from scrfdkit.benchmark.machine import usable_cores
     from scrfdkit.data import formats
     from scrfdkit.data.check import check as check_labels
     from scrfdkit.data.pictures import folder_of
@@ -106,9 +106,8 @@ def check(
     kind = formats.find(format or formats.guess(source), "--format")
     if images is None and kind.pictured:
         images = folder_of(source)
-    jobs = len(os.sched_getaffinity(0))
     with _progress(show=images is not None) as watch:
-        report = check_labels(source, format=format, images=images, jobs=jobs, watch=watch)
+        report = check_labels(source, format=format, images=images, jobs=usable_cores(), watch=watch)
     if as_json:
         _say(json.dumps({"problems": report.problems, **asdict(report)}, indent=2))
     else:

@@ -18,7 +18,6 @@ _PAIRS = (("labels", "images"), ("Annotations", "JPEGImages"))
 """Folders of labels, and where those who use them have the pictures (YOLO, VOC)."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-_EXIF_ORIENTATION = 0x0112
 
 
 def folder_of(labels: Path | str) -> Path:
@@ -46,7 +45,7 @@ def size(path: Path) -> tuple[int, int]:
     """Width and height of the upright picture. Raises ImageError, as `image.load` does."""
     try:
         with Pillow.open(path, formats=_FORMATS) as picture:
-            lying = picture.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            lying = image.orientation_of(picture.getexif()) >= 5
             width, height = picture.size
         return (height, width) if lying else (width, height)
     except Exception:  # other formats, and every way to be broken: `load` knows them and gives the reason
