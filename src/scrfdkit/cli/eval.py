@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from scrfdkit.cli import closeups
 from scrfdkit.errors import OptionError
 
-app = typer.Typer(help="Score detectors: average precision, intervals, curves.", no_args_is_help=True)
+app = typer.Typer(help="Score detectors: average precision, intervals, curves, close-ups.", no_args_is_help=True)
 
 Models = Annotated[
     list[str] | None,
@@ -169,3 +170,6 @@ def labels(
                 by_coco[name] = coco_map(seen, run.detections, max_detections=1000)
     board = scoring.board(truth, entries, missing, bootstrap)
     scoring.report(board, curves, rough=rough, as_json=as_json, landmarks=landmarks, coco=by_coco, notes=notes)
+
+
+app.command("close-ups")(closeups.command)

@@ -11,7 +11,7 @@ import numpy as np
 
 from scrfdkit.data import formats
 from scrfdkit.data.labels import LabelledImage
-from scrfdkit.data.pictures import folder_of
+from scrfdkit.data.pictures import folder_holding
 from scrfdkit.data.words import plural
 from scrfdkit.evaluate.overlap import as_xywh
 from scrfdkit.evaluate.results import bare
@@ -80,14 +80,9 @@ def ground_truth(labels: Sequence[LabelledImage]) -> GroundTruth:
 def picture_folder(labels: Sequence[LabelledImage], source: Path, images: Path | None = None) -> Path:
     """Where the pictures are: in `images`, or else beside the labels.
 
-    source: the label file or folder; where that is, `data.pictures.folder_of` says. A label file's own folder may
-    also hold the pictures in `images`, if its paths do not begin with that.
+    source: the label file or folder; beside it means as `data.pictures.folder_holding` says.
     """
-    if images is not None:
-        return images
-    beside = folder_of(source)
-    places = (beside, beside / "images")
-    return next((folder for folder in places if any((folder / image.path).is_file() for image in labels)), beside)
+    return images if images is not None else folder_holding(source, (image.path for image in labels))
 
 
 def present(labels: Sequence[LabelledImage], folder: Path) -> tuple[list[LabelledImage], list[Path]]:
