@@ -23,7 +23,7 @@ FACE_TEMPLATE = np.array(
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT = 22.0  # pixels of a capital letter at font scale 1
 _BLACK = (0, 0, 0)
-_PALETTE = (
+PALETTE = (
     (80, 220, 60),
     (60, 160, 255),
     (255, 170, 40),
@@ -33,6 +33,8 @@ _PALETTE = (
     (120, 120, 255),
     (255, 140, 160),
 )
+"""BGR colours: of faces by track number, and from the second on of a face's key points in their order."""
+
 _CELLS = 6
 """Cells along the longer side of a pixelated face; a blur is as coarse. Eyes and mouth do not show."""
 
@@ -64,7 +66,7 @@ def annotate(
 
 
 def _colour(detections: Detections, i: int) -> tuple[int, int, int]:
-    return _PALETTE[0 if detections.ids is None else int(detections.ids[i]) % len(_PALETTE)]
+    return PALETTE[0 if detections.ids is None else int(detections.ids[i]) % len(PALETTE)]
 
 
 def _pixel(point: NDArray[Any]) -> tuple[int, int]:
@@ -97,7 +99,7 @@ def _draw_points(image: Image, points: NDArray[Any], box: NDArray[Any], line: in
     for i, point in enumerate(points):
         if radius > 1:
             cv2.circle(image, _pixel(point), radius + 1, _BLACK, -1, cv2.LINE_AA)
-        cv2.circle(image, _pixel(point), radius, _PALETTE[(i + 1) % len(_PALETTE)], -1, cv2.LINE_AA)
+        cv2.circle(image, _pixel(point), radius, PALETTE[(i + 1) % len(PALETTE)], -1, cv2.LINE_AA)
 
 
 def _draw_label(

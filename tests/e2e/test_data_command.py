@@ -121,14 +121,6 @@ def test_yolo_needs_no_folder_of_pictures(source: Path) -> None:
     assert result.stdout.endswith("1 problem, 0 remarks\n")
 
 
-def test_show_looks_beside_the_labels(source: Path) -> None:
-    result = scrfd("show", source, "-o", source / "sheet.png")
-    assert isinstance(result.exception, ScrfdError)
-    assert str(result.exception) == f"{source}: none of 2 pictures could be read; name their folder with --images"
-    (source / "labelv2.txt").rename(source / "images/labelv2.txt")
-    assert scrfd("show", source / "images", "-o", source / "sheet.png").exit_code == 0
-
-
 def test_convert_tells_what_was_assumed_and_lost(source: Path) -> None:
     (source / "labels/e").mkdir(parents=True)
     (source / "labelv2.txt").unlink()
@@ -149,30 +141,3 @@ def test_check_as_json(source: Path) -> None:
     assert content["problems"] == 1
     assert content["findings"][0]["kind"] == "empty"
     assert content["summary"]["faces"] == 4
-
-
-def test_show_draws_boxes_points_and_crosses(source: Path) -> None:
-    (source / "images/e/b.png").unlink()
-    sheet = source / "out/sheet.png"
-    result = scrfd("show", source, "--images", source / "images", "-o", sheet)
-    assert result.exit_code == 0
-    assert "b.png: there is no such file" in result.stderr
-    picture = cv2.imread(str(sheet))
-    assert picture.shape == (520 + 16, 480 + 16, 3)
-    left, top = 8 + (480 - 200) // 2, 8 + (480 - 100) // 2
-    assert (picture[top + 40, left + 20] == (80, 220, 60)).all()  # the box, in the colour of faces
-    assert (picture[top + 40, left + 140] == 160).all()  # the middle of the cross
-    assert (picture[top + 90, left + 100] == 90).all()  # the picture itself
-    assert np.ptp(picture[top + 28 : top + 33, left + 48 : left + 53].reshape(-1, 3).astype(int), axis=0).max() > 50
-
-
-def test_show_one_by_one(source: Path) -> None:
-    out = source / "marked"
-    result = scrfd("show", source, "--images", source / "images", "-o", out, "-n", 1, "--seed", 1)
-    assert result.exit_code == 0
-    (file,) = (path for path in out.rglob("*") if path.is_file())
-    assert file.name in ("a.png.png", "b.png.png")
-    assert cv2.imread(str(file)).shape == (100, 200, 3)
-    again = scrfd("show", source, "--images", source / "images", "-o", out, "-n", 1, "--seed", 1)
-    assert again.exit_code == 0
-    assert len([path for path in out.rglob("*") if path.is_file()]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image as Pillow
@@ -39,6 +40,14 @@ def folder_of(labels: Path | str) -> Path:
             if images.is_dir():
                 return images
     return folder
+
+
+def folder_holding(labels: Path | str, paths: Iterable[str]) -> Path:
+    """Where the pictures of labels are, by their own paths: `folder_of`, or `images` in it if only that holds some."""
+    beside = folder_of(labels)
+    names = list(paths)
+    places = (beside, beside / "images")
+    return next((place for place in places if any((place / name).is_file() for name in names)), beside)
 
 
 def size(path: Path) -> tuple[int, int]:
