@@ -62,6 +62,11 @@ class OrtRuntime:
             )
         except Exception as error:  # onnxruntime's exceptions share no parent of their own
             raise ModelError(f"{label}: onnxruntime cannot load it: {_first_line(error)}") from error
+        if session.get_modelmeta().custom_metadata_map.get("layout") == "end2end":
+            raise ModelError(
+                f"{label}: is an end-to-end export, which takes bytes of pictures and gives faces by itself; run it as"
+                " docs/export.md shows, or export the network again with --layout reference"
+            )
         inputs = session.get_inputs()
         kinds = ("tensor(float)", "tensor(float16)")
         shape = inputs[0].shape if inputs else []
