@@ -26,7 +26,7 @@ demo: $(VENV)/detect.stamp
 	$(BIN)/scrfd detect examples/astronaut.jpg examples/solvay_1927.jpg --json - --save-dir demo
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 test-slow: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m slow

@@ -29,3 +29,11 @@ def shared() -> Path:
 def examples() -> Path:
     """The photographs that ship with the project: astronaut.jpg (one face) and solvay_1927.jpg (29 faces)."""
     return ROOT / "examples"
+
+
+@pytest.fixture(scope="session")
+def toy_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight labelled pictures of 320 pixels; tests must not write into the folder."""
+    from toy_set import make
+
+    return make(tmp_path_factory.mktemp("toy"))

@@ -20,8 +20,9 @@ FLOORS = (
     ("weights", "layout", "options"),
     ("views", "model", "data"),
     ("steps", "runtime"),
-    ("detector", "draw"),
-    ("video", "benchmark", "evaluate"),
+    ("draw",),
+    ("detector", "sheet"),
+    ("video", "benchmark", "evaluate", "train", "export"),
     ("files",),
     ("cli",),
 )
@@ -30,9 +31,10 @@ FREE = {"", "__main__", "py.typed"}  # the package itself
 
 # Packages of extras, and the rooms that may ask for them.
 OPTIONAL = {
-    "torch": {"model", "runtime", "cli"},
-    "safetensors": {"model"},
-    "onnx": {"model"},
+    "torch": {"model", "runtime", "train", "export", "cli"},
+    "safetensors": {"model", "train"},
+    "triton": {"train"},
+    "onnx": {"model", "export"},
     "av": {"video"},
     "trackforge": {"video"},
     "pillow_heif": {"image"},

@@ -1,0 +1,299 @@
+"""A training run from its first step to its last: learns, tells, saves, validates, stops when asked to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from scrfdkit import atomic
+from scrfdkit.errors import OptionError, ScrfdError
+from scrfdkit.model.net import SCRFD
+from scrfdkit.sheet import encoded
+from scrfdkit.train import criterion, processes, settings, state
+from scrfdkit.train.batches import Batch
+from scrfdkit.train.log import RunLog
+from scrfdkit.train.prepare import Ready, prepare
+from scrfdkit.train.preview import draw_batch
+from scrfdkit.train.processes import Processes
+from scrfdkit.train.schedule import learning_rate
+from scrfdkit.train.settings import Settings
+from scrfdkit.train.state import State
+from scrfdkit.train.step import RESULT
+from scrfdkit.train.stop import stopping
+from scrfdkit.train.tally import Pace, Tally
+
+Validate = Callable[[SCRFD], Mapping[str, float]]
+"""Scores a network in eval mode; its "score" decides which weights are the best."""
+
+PREVIEWS = 3
+"""Batches at the beginning of a run that are drawn."""
+
+_LOOK_EVERY = {"cpu": 1, "cuda": 50}
+"""Steps between two looks at the losses; on CUDA each look makes the GPU wait."""
+
+
+class TrainingError(ScrfdError):
+    """A run that cannot go on: the message names the step and its pictures, and what to do."""
+
+
+class Watcher(Protocol):
+    """Who is told of a run's progress."""
+
+    def begin(self, total_steps: int, start_step: int, steps_per_epoch: int) -> None: ...
+    def update(self, step: int, numbers: Mapping[str, float]) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended: after `steps` of `of`. last, best: weight files, None where there is none. score: of the best,
+    with its "step"."""
+
+    steps: int
+    of: int
+    last: Path | None
+    best: Path | None
+    score: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it went to its end, and was not stopped before."""
+        return self.steps >= self.of
+
+
+def train(settings: Settings, watch: Watcher, validate: Validate | None = None, *, resume: bool = False) -> Result:
+    """Trains a network as `settings` says. Started by torchrun, every process calls this with the same settings.
+
+    resume: goes on after the newest checkpoint in the run's folder. Ctrl-C and SIGTERM end the run after the step at
+    hand, with a checkpoint.
+    Raises ScrfdError for what is wrong with settings, labels, pictures and weights, in the beginning where it can be
+    known; TrainingError where a loss is not finite.
+    """
+    together = processes.start(settings.device)
+    try:
+        result = _train(settings, together, watch, validate, resume)
+        together.wait()
+        return result
+    finally:
+        together.stop()
+
+
+def _train(settings: Settings, together: Processes, watch: Watcher, validate: Validate | None, resume: bool) -> Result:
+    say = watch.say if together.is_first else lambda text: None
+    _check_folder(settings, resume)
+    ready = prepare(settings, together, say, resume)
+    with stopping(say) as asked:
+        return _Run(ready, watch, validate, asked, resume).go()
+
+
+def _check_folder(options: Settings, resume: bool) -> None:
+    folder = Path(options.output)
+    if not resume and (folder / settings.FILE).exists():
+        raise OptionError(f"output: {folder} holds a training run already; resume it, or name another folder")
+    atomic.make_folder(folder)
+
+
+class _Run:
+    """What changes from step to step. Only the first process has a log, and only it writes and shows anything."""
+
+    def __init__(self, ready: Ready, watch: Watcher, validate: Validate | None, asked: list[int], resume: bool) -> None:
+        self.ready, self.watch, self.validate, self.asked = ready, watch, validate, asked
+        self.folder = Path(ready.settings.output)
+        self.done = self.saved_step = ready.first
+        self.saved_at = time.monotonic()
+        self.per_epoch = ready.source.order.steps_per_epoch
+        self.results: list[Tensor] = []
+        self.tally = Tally()
+        self.pace = Pace(0 if ready.first else ready.settings.minutes)
+        self.log: RunLog | None = None
+        if ready.processes.is_first:
+            settings.save(ready.settings)
+            self.log = RunLog(self.folder, ready.first if resume else None, say=watch.say)
+            self.log.recipe(ready.settings.recipe.to_json())
+            watch.begin(ready.steps, ready.first, self.per_epoch)
+
+    def go(self) -> Result:
+        try:
+            self._learn()
+        finally:
+            if self.log is not None:
+                self.log.close()
+        last, best = (self.folder / name for name in ("last.safetensors", "best.safetensors"))
+        found = (path if path.is_file() else None for path in (last, best))
+        return Result(self.done, self.ready.steps, *found, score=dict(self.ready.best))
+
+    def _learn(self) -> None:
+        stopped = False
+        while self.done < self.ready.steps and not stopped:
+            steps = self.ready.steps
+            for parts in self._waited_for(self.ready.batches(self.done, steps)):
+                self._step(parts)
+                stopped = self._any(bool(self.asked))
+                if stopped or self.ready.steps != steps:
+                    break
+        self._look()
+        self._save()
+        if not stopped:
+            self._evaluate()
+
+    def _waited_for(self, batches: Iterator[list[Batch]]) -> Iterator[list[Batch]]:
+        """The same batches; the time that each took to come is counted as waiting."""
+        while True:
+            start = time.perf_counter()
+            parts = next(batches, None)
+            self.tally.waited += time.perf_counter() - start
+            if parts is None:
+                return
+            yield parts
+
+    def _step(self, parts: Sequence[Batch]) -> None:
+        ready, recipe = self.ready, self.ready.settings.recipe
+        if self.log is not None and self.done < PREVIEWS:
+            self._draw(parts[0])
+        lr = learning_rate(recipe.schedule, recipe.optimiser.lr, self.done, ready.steps, self.per_epoch)
+        self.results.append(ready.step(parts, lr))
+        self.done += 1
+        epoch_ends = self.done % self.per_epoch == 0
+        if self._time_to_look() or epoch_ends:
+            self._look()
+            if self._any(self.tally.due()) or self.done == ready.steps:
+                self._tell(lr)
+        self._fit_into_minutes()
+        due = ready.settings.validate_every * self.per_epoch
+        if due and self.done % due == 0 and self.done < ready.steps:
+            self._save()
+            self._evaluate()
+        elif ready.settings.save_minutes and self._any(
+            time.monotonic() - self.saved_at > 60 * ready.settings.save_minutes
+        ):
+            self._look()
+            self._save()
+
+    def _time_to_look(self) -> bool:
+        return self.done % _LOOK_EVERY[self.ready.processes.device.type] == 0
+
+    def _any(self, mine: bool) -> bool:
+        """Whether it is so for any process, which all learn at the same step."""
+        together = self.ready.processes
+        if together.world == 1:
+            return mine
+        return self._time_to_look() and bool(together.total(torch.tensor(float(mine), device=together.device)) > 0)
+
+    def _look(self) -> None:
+        """Fetches the results of the steps since the last look, and ends the run where one is not finite."""
+        if not self.results:
+            return
+        found = torch.stack(self.results).cpu()
+        self.results.clear()
+        self.tally.add(found)
+        wrong = (~found[:, : len(criterion.NAMES)].isfinite()).any(1).nonzero()
+        if len(wrong):
+            place = int(wrong[0])
+            self._refuse(self.done - len(found) + place, found[place])
+
+    def _refuse(self, step: int, result: Tensor) -> None:
+        source = self.ready.source
+        mine = [source.share.of(source.order.batch, part) for part in range(source.share.parts)]
+        numbers = [int(i) for part in mine for i in source.order.pictures(step)[part]]
+        names = ", ".join(dict.fromkeys(source.faces.paths[i] for i in numbers))
+        what = ", ".join(f"{name} {value:g}" for name, value in zip(RESULT, result.tolist(), strict=True))
+        text = (
+            f"step {step}: the loss is not finite ({what}). Its pictures: {names}. The newest checkpoint is that after"
+            f" {self.saved_step} steps. Look at the pictures with `scrfd data show`, lower optimiser.lr, or set"
+            " optimiser.clip"
+        )
+        if self.log is not None:
+            self.log.event(step, step // self.per_epoch, text)
+        raise TrainingError(text)
+
+    def _tell(self, lr: float) -> None:
+        numbers = self.tally.numbers(self.ready.settings.recipe.batch, self.ready.processes) | {"lr": lr}
+        if self.log is not None:
+            self.log.train(self.done, self.done // self.per_epoch, numbers)
+            self.watch.update(self.done, numbers)
+
+    def _fit_into_minutes(self) -> None:
+        steps = self.pace.steps(self.done)
+        if steps is None:
+            return
+        together = self.ready.processes
+        mine = torch.tensor(float(steps if together.is_first else 0), device=together.device, dtype=torch.float64)
+        self.ready.steps = int(together.total(mine))
+        if self.log is not None:
+            self.watch.begin(self.ready.steps, self.ready.first, self.per_epoch)
+            self.watch.say(f"{self.ready.steps:,} steps fit into {self.ready.settings.minutes:g} minutes")
+
+    def _network(self) -> SCRFD:
+        """The one to be used: the average, where there is one."""
+        net = self.ready.step.net if self.ready.average is None else self.ready.average.module
+        assert isinstance(net, SCRFD)
+        return net
+
+    def _evaluate(self) -> None:
+        """Scores the weights as they are, and keeps them if they are the best. They are saved already, so that whatever
+        goes wrong here costs nothing."""
+        ready = self.ready
+        if self.validate is not None and self.log is not None:
+            found = dict(self.validate(self._network()))
+            self.log.validation(self.done, self.done // self.per_epoch, found)
+            self.watch.say(f"step {self.done:,}: " + ", ".join(f"{name} {value:.2f}" for name, value in found.items()))
+            if found.get("score", 0.0) > ready.best.get("score", -1.0):
+                ready.best = {**found, "step": self.done}
+                self._publish("best.safetensors", ready.best)
+                self._save()  # again, with what is the best now
+        ready.processes.wait()
+        self.tally.restart()
+
+    def _save(self) -> None:
+        """A checkpoint. Where it cannot be written the run goes on, with the older ones, and tries again later."""
+        ready = self.ready
+        self.saved_at = time.monotonic()
+        if self.log is None:
+            return
+        scaler = ready.step.scaler if ready.step.scaler.is_enabled() else None
+        found = State(
+            step=self.done,
+            tensors=state.capture(ready.step.net, ready.optimiser, ready.average, scaler),
+            recipe=ready.settings.recipe.to_json(),
+            spec=ready.begin.spec.to_json(),
+            best=ready.best,
+            settings={"steps": ready.steps},
+        )
+        try:
+            state.save(self.folder, found, ready.settings.keep)
+            self._publish("last.safetensors", {"step": self.done})
+        except ScrfdError as error:
+            if self.done >= ready.steps:
+                raise
+            self.watch.say(f"warning: no checkpoint of step {self.done}: {error}")
+            return
+        self.saved_step = self.done
+
+    def _publish(self, name: str, metrics: Mapping[str, float]) -> None:
+        start = self.ready.begin
+        state.publish(
+            self.folder / name,
+            self._network(),
+            name=start.name,
+            metrics=metrics,
+            licence=start.licence,
+            source=f"trained from {start.source}" if start.source else "trained from random weights",
+        )
+
+    def _draw(self, part: Batch) -> None:
+        assert self.log is not None
+        source, samples = self.ready.source, part.samples
+        boxes = [samples.boxes_BG4[i][samples.face_BG[i]].cpu().numpy() for i in range(len(part.images))]
+        points = [samples.points_BGK3[i][samples.face_BG[i]].cpu().numpy() for i in range(len(part.images))]
+        names = [source.faces.paths[int(i)] for i in part.pictures]
+        sheet = draw_batch(
+            part.images, boxes, points if source.spec.head.num_keypoints else None, names, source.spec.input
+        )
+        atomic.save(self.folder / "batches" / f"step-{self.done:08d}.jpg", encoded(sheet, ".jpg"))
+        self.log.picture(self.done, "batch", sheet)

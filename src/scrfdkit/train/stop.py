@@ -1,0 +1,33 @@
+"""Asking a run to stop: Ctrl-C, or the SIGTERM of a cluster that wants its machine back."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+@contextmanager
+def stopping(say: Callable[[str], None]) -> Iterator[list[int]]:
+    """A list that is filled when the run is asked to stop; asked a second time, it stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        say("stops after this step, with a checkpoint; once more stops at once")
+
+    before: dict[int, Any] = {}
+    try:
+        for wanted in (signal.SIGINT, signal.SIGTERM):
+            before[wanted] = signal.signal(wanted, ask)
+    except ValueError:  # only the main thread may; a caller with threads stops in its own way
+        pass
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,79 @@
+"""What happened since it was last told: losses, speed, waiting; and how many steps fit into given minutes."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from scrfdkit.train import criterion
+from scrfdkit.train.processes import Processes
+from scrfdkit.train.step import RESULT
+from scrfdkit.train.watch import memory_bytes
+
+_EVERY_SECONDS = 10.0
+_EVERY_STEPS = 100
+
+
+class Tally:
+    """Results of steps and seconds of waiting, until they are told."""
+
+    def __init__(self) -> None:
+        self.waited = 0.0
+        self._results: list[Tensor] = []
+        self._since = time.perf_counter()
+
+    def add(self, results: Tensor) -> None:
+        """results: (n, 4) of n steps, in the order of RESULT."""
+        self._results += results.unbind()
+
+    def due(self) -> bool:
+        """Whether there is enough to tell."""
+        late = time.perf_counter() - self._since > _EVERY_SECONDS
+        return bool(self._results) and (late or len(self._results) >= _EVERY_STEPS)
+
+    def numbers(self, batch: int, together: Processes) -> dict[str, float]:
+        """Means over steps and processes, pictures a second, the share of time spent waiting for pictures, memory."""
+        spent = max(time.perf_counter() - self._since, 1e-9)
+        mean = torch.stack(self._results).mean(0)
+        mean = together.total(mean.to(together.device)).cpu() / together.world
+        numbers: dict[str, float] = dict(zip(RESULT, mean.tolist(), strict=True))
+        numbers["loss"] = sum(numbers[name] for name in criterion.NAMES)
+        numbers["pictures_per_second"] = len(self._results) * batch / spent
+        numbers["waiting"] = self.waited / spent
+        numbers["memory"] = float(memory_bytes(together.device))
+        self.restart()
+        return numbers
+
+    def restart(self) -> None:
+        """Forgets everything, also the time since: what came between was no training."""
+        self._results.clear()
+        self._since, self.waited = time.perf_counter(), 0.0
+
+
+class Pace:
+    """Finds out in the first steps of a run how many fit into the minutes it may take."""
+
+    FIRST = 20
+    """Steps that are not measured: the first ones compile, and fill the caches."""
+    LAST = 120
+
+    def __init__(self, minutes: float) -> None:
+        self._seconds = 60 * minutes
+        self._began = time.monotonic()
+        self._from: float | None = None
+
+    def steps(self, done: int) -> int | None:
+        """How many steps the whole run will have, told once, when enough of them have been seen."""
+        if not self._seconds or done > self.LAST:
+            return None
+        now = time.monotonic()
+        if done == self.FIRST:
+            self._from = now
+        a_tenth_is_gone = now - self._began > self._seconds / 10
+        if self._from is None or done <= self.FIRST or not (done == self.LAST or a_tenth_is_gone):
+            return None
+        pace = (now - self._from) / (done - self.FIRST)
+        left, self._seconds = self._seconds - (now - self._began), 0.0
+        return done + max(1, int(left / pace))
