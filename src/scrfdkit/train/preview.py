@@ -13,10 +13,23 @@ from torch import Tensor
 from scrfdkit.data.words import plural
 from scrfdkit.sheet import Labelled, contact_sheet
 from scrfdkit.spec import Input
+from scrfdkit.train.batches import Batch, Source
 from scrfdkit.types import Image
 
 MOST = 16
 """Samples on one preview; the first of a larger batch."""
+
+
+def of_batch(batch: Batch, source: Source) -> Image:
+    """The first samples of a batch, with the labels that are learnt from, as `draw_batch` draws them."""
+    samples, number = batch.samples, min(MOST, len(batch.images))
+
+    def rows(values_BGn: Tensor) -> list[NDArray[Any]]:
+        return [values_BGn[i][samples.face_BG[i]].cpu().numpy() for i in range(number)]
+
+    points = rows(samples.points_BGK3) if source.spec.head.num_keypoints else None
+    names = [source.faces.paths[int(i)] for i in batch.pictures[:number]]
+    return draw_batch(batch.images[:number], rows(samples.boxes_BG4), points, names, source.spec.input)
 
 
 def draw_batch(

@@ -19,7 +19,7 @@ from scrfdkit.train import criterion, processes, settings, state
 from scrfdkit.train.batches import Batch
 from scrfdkit.train.log import RunLog
 from scrfdkit.train.prepare import Ready, prepare
-from scrfdkit.train.preview import draw_batch
+from scrfdkit.train.preview import of_batch
 from scrfdkit.train.processes import Processes
 from scrfdkit.train.schedule import learning_rate
 from scrfdkit.train.settings import Settings
@@ -124,9 +124,11 @@ class _Run:
         finally:
             if self.log is not None:
                 self.log.close()
-        last, best = (self.folder / name for name in ("last.safetensors", "best.safetensors"))
-        found = (path if path.is_file() else None for path in (last, best))
-        return Result(self.done, self.ready.steps, *found, score=dict(self.ready.best))
+        last, best = (self._file(name) for name in ("last.safetensors", "best.safetensors"))
+        return Result(self.done, self.ready.steps, last, best, dict(self.ready.best))
+
+    def _file(self, name: str) -> Path | None:
+        return path if (path := self.folder / name).is_file() else None
 
     def _learn(self) -> None:
         stopped = False
@@ -288,12 +290,6 @@ class _Run:
 
     def _draw(self, part: Batch) -> None:
         assert self.log is not None
-        source, samples = self.ready.source, part.samples
-        boxes = [samples.boxes_BG4[i][samples.face_BG[i]].cpu().numpy() for i in range(len(part.images))]
-        points = [samples.points_BGK3[i][samples.face_BG[i]].cpu().numpy() for i in range(len(part.images))]
-        names = [source.faces.paths[int(i)] for i in part.pictures]
-        sheet = draw_batch(
-            part.images, boxes, points if source.spec.head.num_keypoints else None, names, source.spec.input
-        )
+        sheet = of_batch(part, self.ready.source)
         atomic.save(self.folder / "batches" / f"step-{self.done:08d}.jpg", encoded(sheet, ".jpg"))
         self.log.picture(self.done, "batch", sheet)
