@@ -56,24 +56,26 @@ class Pace:
     """Finds out in the first steps of a run how many fit into the minutes it may take."""
 
     FIRST = 20
-    """Steps that are not measured: the first ones compile, and fill the caches."""
+    """Steps that are not measured if there is time: the first ones compile, and fill the caches."""
     LAST = 120
 
     def __init__(self, minutes: float) -> None:
         self._seconds = 60 * minutes
         self._began = time.monotonic()
-        self._from: float | None = None
+        self._from: tuple[int, float] | None = None
 
     def steps(self, done: int) -> int | None:
-        """How many steps the whole run will have, told once, when enough of them have been seen."""
-        if not self._seconds or done > self.LAST:
+        """How many steps the whole run will have; told once, when LAST are done or a tenth of the time is gone."""
+        if not self._seconds:
             return None
         now = time.monotonic()
-        if done == self.FIRST:
-            self._from = now
-        a_tenth_is_gone = now - self._began > self._seconds / 10
-        if self._from is None or done <= self.FIRST or not (done == self.LAST or a_tenth_is_gone):
+        enough = done >= self.LAST or now - self._began > self._seconds / 10
+        if self._from is None or (done == self.FIRST and not enough):
+            self._from = done, now
             return None
-        pace = (now - self._from) / (done - self.FIRST)
+        if not enough:
+            return None
+        first, since = self._from
+        pace = (now - since) / (done - first)
         left, self._seconds = self._seconds - (now - self._began), 0.0
         return done + max(1, int(left / pace))
