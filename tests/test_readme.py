@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,34 @@ def add_evaluation(place: Path) -> None:
     formats.write(labels, place / "labelv2.txt", "labelv2")
 
 
+def add_labels(place: Path, toy_set: Path) -> None:
+    """Labelled pictures to learn from, and others to be scored on."""
+    for name in ("faces", "val"):
+        shutil.copytree(toy_set, place / name)
+
+
+def add_run(place: Path) -> None:
+    """A training that was stopped after the first of two steps, and its weights as the best ones."""
+    pytest.importorskip("torch")
+    from rich.console import Console
+
+    from scrfdkit.train.recipes import find
+    from scrfdkit.train.run import train
+    from scrfdkit.train.settings import Settings
+    from scrfdkit.train.watch import Watch
+
+    class Impatient(Watch):
+        def begin(self, total_steps: int, start_step: int, steps_per_epoch: int) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    run = place / "runs" / "faces"
+    recipe = find("fast").change({"size": 96, "batch": 2, "steps": 2})
+    settings = Settings("scrfd_500m_kps", "faces", "runs/faces", recipe, device="cpu", workers=1)
+    with Impatient(Console(quiet=True)) as watch:
+        assert train(settings, watch).steps == 1
+    shutil.copy(run / "last.safetensors", run / "best.safetensors")
+
+
 def test_it_opens_with_the_two_commands() -> None:
     assert [line.split()[1] for line in blocks("")[0].splitlines()] == ["demo", "test"]
     makefile = (ROOT / "Makefile").read_text()
@@ -85,7 +114,7 @@ def test_it_opens_with_the_two_commands() -> None:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands(command: str, place: Path) -> None:
+def test_commands(command: str, place: Path, toy_set: Path) -> None:
     words = shlex.split(command)[1:]
     if "video.mp4" in words:
         add_video(place)
@@ -96,9 +125,17 @@ def test_commands(command: str, place: Path) -> None:
         add_evaluation(place)
     if words[0] == "bench":
         words += ["--repeat", "2", "--warmup", "1"]
+    if words[0] in ("train", "export"):
+        add_labels(place, toy_set)
+        if "--data" in words:
+            words += ["--size", "96", "--batch", "2", "--steps", "2", "--workers", "1"]
+        else:
+            add_run(place)
     result = subprocess.run([*SCRFD, *words], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
+    if words[0] == "train":
+        assert "weights after 2 steps: runs/" in result.stdout
 
 
 def test_first_python_block(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +167,10 @@ def test_documents_link_to_what_exists() -> None:
 
 
 def test_help_of_every_command() -> None:
-    for verb in ("detect", "models", "info", "convert", "bench", "doctor", "eval", "data", "analyze", "calibrate"):
+    verbs = {line.split()[1] for line in commands()}
+    assert {"detect", "models", "info", "convert", "bench", "doctor", "eval", "data"} <= verbs
+    assert {"analyze", "calibrate", "train", "export"} <= verbs
+    for verb in sorted(verbs):
         result = subprocess.run(
             [*SCRFD, verb, "--help"], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"}
         )

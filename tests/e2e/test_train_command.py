@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from scrfdkit import Detector
 from scrfdkit.data import formats
+from scrfdkit.model.checkpoint import read_header
 from scrfdkit.train import log, state
 
 SMALL = ("--size", "96", "--batch", "2", "--workers", "1", "--threads", "1", "--device", "cpu", "--val-every", "0")
@@ -182,6 +183,18 @@ def test_a_run_is_not_overwritten(toy_set: Path, tmp_path: Path) -> None:
     assert "run: runs/scrfd_500m_kps-reference-2" in scrfd_train(*options, cwd=tmp_path)
 
 
+def test_a_resumed_run_keeps_what_it_was_begun_with(toy_set: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ("--model", "scrfd_500m_kps", "--data", toy_set, *SMALL, "--steps", 2, "--no-compile", "--licence", "CC0")
+    scrfd_train(*options, "-o", run)
+    said = scrfd_train("--resume", run, "--lr", 3, "--set", "batch=4", code=2)
+    assert "--resume: goes on with what the run was begun with; leave --lr, --set out" in said
+    scrfd_train("--resume", run, "--workers", 2)
+    kept = json.loads((run / "run.json").read_text())
+    assert (kept["device"], kept["compile"], kept["workers"], kept["keep"]) == ("cpu", False, 2, 2)
+    assert read_header(run / "last.safetensors").licence == "CC0"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -189,7 +202,7 @@ def test_a_run_is_not_overwritten(toy_set: Path, tmp_path: Path) -> None:
         (("--model", "scrfd_9g", "--data", "."), "scrfd_9g"),
         (("--model", "scrfd_500m_kps", "--data", "nowhere"), "nowhere: there is no such file"),
         (("--resume", "."), "is not the folder of a training run"),
-        (("--resume", ".", "--model", "scrfd_500m"), "leave --model"),
+        (("--resume", "{toy}", "--model", "scrfd_500m"), "is not the folder of a training run"),
         (
             ("--model", "scrfd_500m_kps", "--data", "{toy}", "--recipe", "slow"),
             "neither one of reference, fast, finetune",

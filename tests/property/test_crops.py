@@ -240,3 +240,17 @@ def test_mirroring_unknown_points_is_refused() -> None:
     assert mirror_order(0) == ()
     with pytest.raises(OptionError, match="68 key points"):
         mirror_order(68)
+    assert mirror_order(3, (1, 0, 2)) == (1, 0, 2)
+    with pytest.raises(OptionError, match="3 numbers are told, and faces have 5"):
+        mirror_order(5, (1, 0, 2))
+
+
+def test_own_points_are_mirrored_as_told() -> None:
+    points = torch.tensor([[[[10.0, 1, 1], [20, 2, 1], [30, 3, 0]]]])
+    faces = Padded(torch.tensor([[[0.0, 0, 40, 40]]]), points, torch.ones(1, 1) > 0, torch.tensor([[40.0, 40]]))
+    row = torch.zeros(1, len(VIEW))
+    row[0, VIEW.index("side")] = 40
+    assert torch.equal(move(faces, row, 40, clip=True).points_BGK3, points)
+    row[0, VIEW.index("flip")] = 1
+    turned = move(faces, row, 40, clip=True, mirror=(2, 1, 0)).points_BGK3
+    assert turned.tolist() == [[[[10, 3, 0], [20, 2, 1], [30, 1, 1]]]]

@@ -74,6 +74,7 @@ Threads = Annotated[int | None, _flag(_RUN, "CPU threads of the network.", min=1
 Compile = Annotated[bool, _flag(_RUN, "On CUDA: compile the network, with fused kernels.")]
 SaveEvery = Annotated[float, _flag(_RUN, "Minutes between two checkpoints.", min=0)]
 Keep = Annotated[int, _flag(_RUN, "Newest checkpoints that are kept.", min=1)]
+Licence = Annotated[str, _flag(_RUN, "Terms of the new weights, kept in their files.", metavar="TEXT")]
 Val = Annotated[Path | None, _flag(_SCORE, "Labels to score on; with --val-gt, WIDER FACE's pictures.", metavar="SRC")]
 ValImages = Annotated[Path | None, _flag(_SCORE, "Their folder.", metavar="DIR", show_default="beside the labels")]
 ValTruth = Annotated[Path | None, _flag(_SCORE, "Folder of WIDER FACE's .mat files.", "--val-gt", metavar="DIR")]
@@ -81,6 +82,7 @@ ValEvery = Annotated[int, _flag(_SCORE, "Epochs between two scores; 0 for one at
 
 
 def command(
+    context: typer.Context,
     model: Model = None,
     data: Data = None,
     recipe: RecipeName = "reference",
@@ -108,6 +110,7 @@ def command(
     compile: Compile = True,
     save_every: SaveEvery = 5.0,
     keep: Keep = 2,
+    licence: Licence = "",
     val: Val = None,
     val_images: ValImages = None,
     val_gt: ValTruth = None,
@@ -128,10 +131,7 @@ def command(
     if threads is not None:
         torch.set_num_threads(threads)
     if resume is not None:
-        if model is not None or data is not None or output is not None:
-            raise OptionError("--resume: goes on with what the run was begun with; leave --model, --data and -o out")
-        found = stored.load(resume)
-        _run(replace(found, device=device, road=road, workers=workers, compile=compile), resume=True)
+        _run(replace(stored.load(resume), **_changes(context)), resume=True)
         return
     if model is None or data is None:
         raise OptionError("--model and --data: both are needed, unless a run is resumed with --resume DIR")
@@ -162,8 +162,32 @@ def command(
         save_minutes=save_every,
         keep=keep,
         compile=compile,
+        licence=licence,
     )
     _run(begun, resume=False)
+
+
+def _changes(context: typer.Context) -> dict[str, Any]:
+    """What a resumed run does otherwise: where it runs, and how often it saves. Anything else would make it another."""
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+    fields = {name: name for name in ("device", "road", "workers", "store_side", "compile", "keep")}
+    fields["save_every"] = "save_minutes"
+    other = [name for name in given if name not in (*fields, "resume", "threads")]
+    if other:
+        raise OptionError(
+            f"--resume: goes on with what the run was begun with; leave {', '.join(map(_flag_of, other))} out, or begin"
+            " another run with --model and its last.safetensors"
+        )
+    return {fields[name]: value for name, value in given.items() if name in fields}
+
+
+def _flag_of(parameter: str) -> str:
+    names = {"label_format": "--format", "change": "--set"}
+    return names.get(parameter, f"--{parameter.replace('_', '-')}")
 
 
 def _check_torch() -> None:
@@ -173,7 +197,7 @@ def _check_torch() -> None:
 
 
 def _recipe(name: str, network: str, change: Sequence[str], **flags: float | None) -> Recipe:
-    """The recipe with what the command line changes. Drops of a shortened schedule come earlier in proportion."""
+    """The recipe with what the command line changes."""
     from scrfdkit.train import recipes
     from scrfdkit.zoo import find
 
@@ -183,8 +207,6 @@ def _recipe(name: str, network: str, change: Sequence[str], **flags: float | Non
     changes: dict[str, Any] = {}
     if flags["epochs"] is not None:
         changes |= {"epochs": flags["epochs"], "steps": 0}
-        drops = found.schedule.drops
-        changes["schedule.drops"] = tuple(round(drop * int(flags["epochs"]) / found.epochs) for drop in drops)
     paths = {"steps": "steps", "batch": "batch", "size": "size", "lr": "optimiser.lr"}
     changes |= {path: flags[flag] for flag, path in paths.items() if flags[flag] is not None}
     for text in change:

@@ -78,7 +78,7 @@ class Source:
         uniforms = self.order.uniforms(step, crops.num_uniforms(recipe.crop))[mine]
         faces = self.faces.of(pictures)
         views = crops.draw(faces, uniforms.to(faces.boxes_BG4.device), recipe)
-        samples = crops.move(faces, views, recipe.size, clip=recipe.crop.clip)
+        samples = crops.move(faces, views, recipe.size, clip=recipe.crop.clip, mirror=recipe.mirror)
         return Plan(pictures, views, samples, assign(samples, self.spec.head, recipe.size, recipe.nearest))
 
 

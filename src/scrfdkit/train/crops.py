@@ -180,11 +180,11 @@ def _looks(uniforms_BU: Tensor, flip: float, colour: Colour) -> Tensor:
     return torch.stack(columns, 1)
 
 
-def move(faces: Padded, views_B: Tensor, size: int, *, clip: bool) -> Samples:
+def move(faces: Padded, views_B: Tensor, size: int, *, clip: bool, mirror: tuple[int, ...] = ()) -> Samples:
     """Labels into the samples of `size` x `size` pixels.
 
     A face belongs to a sample whose window strictly holds its middle. clip: boxes and points end at the edges.
-    Points without label keep v = -1; their x and y mean nothing.
+    mirror: as in `Recipe`. Points without label keep v = -1; their x and y mean nothing.
     """
     left_B2, side_B11 = views_B[:, :2], views_B[:, 2, None, None]
     middle_BG2 = (faces.boxes_BG4[..., :2] + faces.boxes_BG4[..., 2:]) / 2 - left_B2[:, None]
@@ -198,23 +198,30 @@ def move(faces: Padded, views_B: Tensor, size: int, *, clip: bool) -> Samples:
     mirrored = torch.stack([size - boxes[..., 2], boxes[..., 1], size - boxes[..., 0], boxes[..., 3]], -1)
     boxes = torch.where(flip_B11, mirrored, boxes)
     points = torch.cat([points, faces.points_BGK3[..., 2:]], -1)
-    return Samples(boxes, _mirrored(points, flip_B11[..., None], size), face_BG)
+    return Samples(boxes, _mirrored(points, flip_B11[..., None], size, mirror), face_BG)
 
 
-def _mirrored(points_BGK3: Tensor, flip: Tensor, size: int) -> Tensor:
+def _mirrored(points_BGK3: Tensor, flip: Tensor, size: int, mirror: tuple[int, ...]) -> Tensor:
     num_keypoints = points_BGK3.shape[2]
-    if not num_keypoints:
+    if not num_keypoints or not flip.any():
         return points_BGK3
-    turned = points_BGK3[:, :, list(mirror_order(num_keypoints))]
+    turned = points_BGK3[:, :, list(mirror_order(num_keypoints, mirror))]
     turned = torch.cat([size - turned[..., :1], turned[..., 1:]], -1)
     return torch.where(flip, turned, points_BGK3)
 
 
-def mirror_order(num_keypoints: int) -> tuple[int, ...]:
-    """Where each point of a mirrored face comes from. Raises OptionError for a number without a known order."""
+def mirror_order(num_keypoints: int, told: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """Where each point of a mirrored face comes from: as told by a recipe, or as usual.
+
+    Raises OptionError for a number of points without a known order.
+    """
+    if told and len(told) != num_keypoints:
+        raise OptionError(f"mirror: {len(told)} numbers are told, and faces have {num_keypoints} key points")
+    if told:
+        return told
     if num_keypoints not in (0, *MIRROR):
         raise OptionError(
             f"flip: nobody has told which of {num_keypoints} key points change places in a mirrored face;"
-            " set flip=0, or add the order to scrfdkit.train.crops.MIRROR"
+            " tell it with --set mirror=1,0,2 (which point each one was before), or do without with --set flip=0"
         )
     return MIRROR.get(num_keypoints, ())

@@ -116,7 +116,7 @@ def _read(settings: Settings, start: Begin, say: Say) -> tuple[Faces, Path]:
     num_keypoints = start.spec.head.num_keypoints
     chosen = choose(reading.images, folder, num_keypoints, backgrounds=settings.recipe.backgrounds)
     if settings.recipe.flip:
-        mirror_order(num_keypoints)
+        mirror_order(num_keypoints, settings.recipe.mirror)
     for note in chosen.notes:
         say(note)
     labelled = int((chosen.faces.points[..., 2] >= 0).any(1).sum()) if num_keypoints else 0

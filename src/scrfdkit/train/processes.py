@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from scrfdkit.data.words import plural
 from scrfdkit.errors import DeviceError, OptionError, ScrfdError
 
 _TOLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -41,8 +42,9 @@ class Processes:
         if batch % parts:
             near = [n for n in (batch // parts * parts, -(-batch // parts) * parts) if n]
             raise OptionError(
-                f"batch: {batch} pictures cannot be dealt out evenly to {self.world} processes in {accumulate} parts "
-                f"each; it must be a multiple of {parts}, like {' or '.join(map(str, near))}"
+                f"batch: {batch} pictures cannot be dealt out evenly to"
+                f" {plural(self.world, 'process', 'processes')} in {accumulate} parts each; it"
+                f" must be a multiple of {parts}, like {' or '.join(map(str, near))}"
             )
         return batch // parts
 

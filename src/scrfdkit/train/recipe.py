@@ -95,14 +95,15 @@ class Optimiser:
 class Schedule:
     """How the learning rate moves.
 
-    warmup: steps of the linear rise from `start` x lr. shape: "step" (x 0.1 at each of `drops`, in epochs), "cosine"
-    (down to `end` x lr), or "flat-cosine" (constant for the share `flat` of all steps, then cosine).
+    warmup: steps of the linear rise from `start` x lr. shape: "step" (x 0.1 at each of `drops`, shares of the run;
+    the reference's epochs 440 and 544 of 640, and 275 and 340 of 400, are the same shares), "cosine" (down to `end`
+    x lr), or "flat-cosine" (constant for the share `flat` of all steps, then cosine).
     """
 
     shape: Shape = "step"
     warmup: int = 1500
     start: float = 0.001
-    drops: tuple[int, ...] = (440, 544)
+    drops: tuple[float, ...] = (0.6875, 0.85)
     flat: float = 0.0
     end: float = 0.01
 
@@ -110,7 +111,8 @@ class Schedule:
         _require(self.shape in get_args(Shape), f"schedule.shape: {self.shape!r} is not one of {get_args(Shape)}")
         _require(self.warmup >= 0, "schedule.warmup: must not be negative")
         _require(all(0 <= v <= 1 for v in (self.start, self.flat, self.end)), "schedule: start, flat, end are shares")
-        _require(tuple(sorted(self.drops)) == self.drops, "schedule.drops: epochs must rise")
+        rising = tuple(sorted(self.drops)) == self.drops and all(0 <= drop <= 1 for drop in self.drops)
+        _require(rising, "schedule.drops: rising shares of the run, from 0 to 1, are needed")
 
 
 @dataclass(frozen=True)
@@ -137,11 +139,13 @@ class Recipe:
     """Everything about a training but the network and the pictures. Raises OptionError, naming the field.
 
     size: side in pixels of the network's input, a multiple of 32. batch: pictures of one optimiser step, over all
-    processes together. accumulate: parts in which a process takes its share of the batch. epochs: times every picture
-    is looked at; steps: optimiser steps, which end the training instead of `epochs` unless 0. nearest: candidates of a
-    face on each level (ATSS). average: decay of the running average of the weights, 0 for none. precision: of the
-    network's arithmetic, "auto" is bf16 on CUDA and fp32 elsewhere, fp64 is for proofs. sync_norms: batch norms see
-    the pictures of all processes. backgrounds: pictures without any face are learnt from too.
+    processes together. accumulate: parts in which a process takes its share of the batch. epochs: times every
+    picture is looked at; steps: optimiser steps, which end the training instead of `epochs` unless 0. nearest:
+    candidates of a face on each level (ATSS). mirror: which point each of a mirrored face's key points was before,
+    () for the usual order of five: 1, 0, 2, 4, 3. average: decay of the running average of the weights, 0 for none.
+    precision: of the network's arithmetic, "auto" is bf16 on CUDA and fp32 elsewhere, fp64 is for proofs.
+    sync_norms: batch norms see the pictures of all processes. backgrounds: pictures without any face are learnt
+    from too.
     """
 
     name: str = "reference"
@@ -152,6 +156,7 @@ class Recipe:
     steps: int = 0
     crop: Crop = field(default_factory=Crop)
     flip: float = 0.5
+    mirror: tuple[int, ...] = ()
     colour: Colour = field(default_factory=Colour)
     optimiser: Optimiser = field(default_factory=Optimiser)
     schedule: Schedule = field(default_factory=Schedule)
@@ -169,6 +174,7 @@ class Recipe:
             _require(value >= 1, f"{name}: {value} is not a positive number")
         _require(self.steps >= 0, "steps: must not be negative")
         _require(0 <= self.flip <= 1, "flip: a share from 0 to 1 is needed")
+        _require(sorted(self.mirror) == list(range(len(self.mirror))), "mirror: each number from 0 on, once, is needed")
         _require(0 <= self.average < 1, "average: a decay from 0 to below 1 is needed")
         _require(self.precision in get_args(Precision), f"precision: not one of {get_args(Precision)}")
 
@@ -208,10 +214,11 @@ def _changed(value: Any, path: list[str], new: Any, whole: str) -> Any:
     old = getattr(value, path[0])
     if len(path) > 1:
         return replace(value, **{path[0]: _changed(old, path[1:], new, whole)})
-    return replace(value, **{path[0]: _like(old, new, whole)})
+    whole_numbers = next(f.type for f in fields(value) if f.name == path[0]) == "tuple[int, ...]"
+    return replace(value, **{path[0]: _like(old, new, whole, whole_numbers)})
 
 
-def _like(old: Any, new: Any, name: str) -> Any:
+def _like(old: Any, new: Any, name: str, whole_numbers: bool) -> Any:
     """The new value in the type of the old one, from JSON or from a command line's text."""
     try:
         if is_dataclass(old):
@@ -226,8 +233,7 @@ def _like(old: Any, new: Any, name: str) -> Any:
             return float(new)
         if isinstance(old, tuple):
             parts = new.replace(",", " ").split() if isinstance(new, str) else new
-            kind = int if all(isinstance(part, int) for part in old) and old else float
-            return tuple(kind(part) for part in parts)
+            return tuple((int if whole_numbers else float)(part) for part in parts)
         return str(new)
     except (KeyError, ValueError, TypeError, OverflowError):
         kind_name = "several numbers" if isinstance(old, tuple) else type(old).__name__

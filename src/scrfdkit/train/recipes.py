@@ -46,7 +46,7 @@ _REFERENCE: dict[str, dict[str, Any]] = {
     "scrfd_10g_kps": _UNCLIPPED,
     "scrfd_34g": _SHARP,
     "base_2.5g": _SHARP,
-    "base_34g": _SHARP | {"epochs": 400, "schedule.drops": (275, 340)},
+    "base_34g": _SHARP | {"epochs": 400},
 }
 """What the reference's configurations of single networks differ in, by zoo name; batches are those of four GPUs."""
 

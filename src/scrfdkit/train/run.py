@@ -34,8 +34,8 @@ Validate = Callable[[SCRFD], Mapping[str, float]]
 PREVIEWS = 3
 """Batches at the beginning of a run that are drawn."""
 
-_LOOK_EVERY = {"cpu": 1, "cuda": 50}
-"""Steps between two looks at the losses; on CUDA each look makes the GPU wait."""
+_LOOK_EVERY = {"cpu": 1, "cuda": 20}
+"""Steps between two looks at the losses, and at whether to stop; on CUDA each look makes the GPU wait."""
 
 
 class TrainingError(ScrfdError):
@@ -96,7 +96,6 @@ def _check_folder(options: Settings, resume: bool) -> None:
     folder = Path(options.output)
     if not resume and (folder / settings.FILE).exists():
         raise OptionError(f"output: {folder} holds a training run already; resume it, or name another folder")
-    atomic.make_folder(folder)
 
 
 class _Run:
@@ -113,6 +112,7 @@ class _Run:
         self.pace = Pace(0 if ready.first else ready.settings.minutes)
         self.log: RunLog | None = None
         if ready.processes.is_first:
+            atomic.make_folder(self.folder)
             settings.save(ready.settings)
             self.log = RunLog(self.folder, ready.first if resume else None, say=watch.say)
             self.log.recipe(ready.settings.recipe.to_json())
@@ -158,7 +158,7 @@ class _Run:
         ready, recipe = self.ready, self.ready.settings.recipe
         if self.log is not None and self.done < PREVIEWS:
             self._draw(parts[0])
-        lr = learning_rate(recipe.schedule, recipe.optimiser.lr, self.done, ready.steps, self.per_epoch)
+        lr = learning_rate(recipe.schedule, recipe.optimiser.lr, self.done, ready.steps)
         self.results.append(ready.step(parts, lr))
         self.done += 1
         epoch_ends = self.done % self.per_epoch == 0
@@ -284,7 +284,7 @@ class _Run:
             self._network(),
             name=start.name,
             metrics=metrics,
-            licence=start.licence,
+            licence="; ".join(dict.fromkeys(text for text in (start.licence, self.ready.settings.licence) if text)),
             source=f"trained from {start.source}" if start.source else "trained from random weights",
         )
 

@@ -10,14 +10,14 @@ LONGEST_WARMUP = 0.1
 """Share of all steps that the warm-up may take: a schedule made for a long run must not fill a short one."""
 
 
-def learning_rate(schedule: Schedule, lr: float, step: int, steps: int, steps_per_epoch: int) -> float:
+def learning_rate(schedule: Schedule, lr: float, step: int, steps: int) -> float:
     """The learning rate of step number `step`, counted from 0, of a run of `steps`.
 
-    lr: the highest rate. The drops of the "step" shape come at the start of the epochs told, however long the run is;
-    the cosine shapes reach `end` x lr on the last step. In the warm-up, at most a tenth of all steps, the rate is
-    lr_t = lr_regular (1 - (1 - t / warmup) (1 - start)), as in mmcv's linear warm-up.
+    lr: the highest rate. The drops of the "step" shape come after their shares of the steps; the cosine shapes reach
+    `end` x lr on the last step. In the warm-up, at most a tenth of all steps, the rate is lr_t = lr_regular (1 - (1
+    - t / warmup) (1 - start)), as in mmcv's linear warm-up.
     """
-    regular = lr * _factor(schedule, step, steps, steps_per_epoch)
+    regular = lr * _factor(schedule, step, steps)
     warmup = warmup_steps(schedule, steps)
     if step >= warmup:
         return regular
@@ -29,9 +29,9 @@ def warmup_steps(schedule: Schedule, steps: int) -> int:
     return min(schedule.warmup, int(steps * LONGEST_WARMUP))
 
 
-def _factor(schedule: Schedule, step: int, steps: int, steps_per_epoch: int) -> float:
+def _factor(schedule: Schedule, step: int, steps: int) -> float:
     if schedule.shape == "step":
-        return float(0.1 ** sum(step >= epoch * steps_per_epoch for epoch in schedule.drops))
+        return float(0.1 ** sum(step >= round(share * steps) for share in schedule.drops))
     flat = schedule.flat * steps if schedule.shape == "flat-cosine" else 0.0
     last = steps - 1
     if step <= flat:

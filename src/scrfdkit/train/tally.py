@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import sys
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,7 +14,6 @@ from torch import Tensor
 from scrfdkit.train import criterion
 from scrfdkit.train.processes import Processes
 from scrfdkit.train.step import RESULT
-from scrfdkit.train.watch import memory_bytes
 
 _EVERY_SECONDS = 10.0
 _EVERY_STEPS = 100
@@ -79,3 +82,15 @@ class Pace:
         pace = (now - since) / (done - first)
         left, self._seconds = self._seconds - (now - self._began), 0.0
         return done + max(1, int(left / pace))
+
+
+def memory_bytes(device: torch.device) -> int:
+    """What a run needs: on CUDA the most that its tensors have had at one time, elsewhere what the process has in RAM
+    (where the system does not tell that: the most that it ever had)."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import resource
-import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 
-import torch
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -118,18 +113,6 @@ class Watch:
             ProgressBar(total=max(self._total, 1), completed=self._step, width=24), Text(" · ".join(self._place(now)))
         )
         return Group(row, Text(" · ".join(self._words()), style="dim"))
-
-
-def memory_bytes(device: torch.device) -> int:
-    """What a run needs: on CUDA the most that its tensors have had at one time, elsewhere what the process has in RAM
-    (where the system does not tell that: the most that it ever had)."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024
 
 
 def _size(number: float) -> str:

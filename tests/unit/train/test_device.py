@@ -96,7 +96,7 @@ def test_the_recorded_step_equals_the_plain_one(model: str, toy_set: Path, tmp_p
         made = prepare(chosen, processes_of.start("cuda"), said.append, resume=False)
         assert isinstance(made.step, CapturedStep) == compile
         found = [
-            made.step(parts, learning_rate(recipe.schedule, recipe.optimiser.lr, step, 400, 1))
+            made.step(parts, learning_rate(recipe.schedule, recipe.optimiser.lr, step, 400))
             for step, parts in enumerate(made.batches(0, 40))
         ]
         results.append(torch.stack(found).cpu())

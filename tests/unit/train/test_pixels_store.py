@@ -101,5 +101,5 @@ def test_names_a_picture_of_another_size_than_promised(files: list[Path]) -> Non
 def test_says_that_pictures_do_not_fit() -> None:
     device = torch.device("cuda")
     store.require_room(10, 10, device)
-    with pytest.raises(DeviceError, match=r"cuda: the decoded pictures take 40\.0 GB and 11\.5 GB are free; shrink"):
+    with pytest.raises(DeviceError, match=r"cuda: the decoded pictures take 40\.0 GB and 11\.5 GB are free for them"):
         store.require_room(40_000_000_000, 11_500_000_000, device)

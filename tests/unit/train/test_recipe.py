@@ -23,10 +23,18 @@ def test_json_may_leave_fields_out() -> None:
 
 def test_changes_come_as_text_or_values() -> None:
     recipe = Recipe().change(
-        {"batch": "16", "optimiser.lr": "2e-2", "crop.ratios": "0.5, 1", "crop.clip": "false", "schedule.drops": [3, 4]}
+        {
+            "batch": "16",
+            "optimiser.lr": "2e-2",
+            "crop.ratios": "0.5, 1",
+            "crop.clip": "false",
+            "schedule.drops": "0.3, 0.4",
+            "mirror": [1, 0],
+        }
     )
     assert (recipe.batch, recipe.optimiser.lr, recipe.crop.ratios, recipe.crop.clip) == (16, 0.02, (0.5, 1.0), False)
-    assert recipe.schedule.drops == (3, 4)
+    assert recipe.schedule.drops == (0.3, 0.4)
+    assert Recipe().change({"mirror": "1 0"}).mirror == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +50,8 @@ def test_changes_come_as_text_or_values() -> None:
         ({"optimiser": 1}, "optimiser: 1"),
         ({"crop.ratios": ""}, "crop.ratios"),
         ({"crop.clip": "perhaps"}, "crop.clip"),
-        ({"schedule.drops": "5 4"}, "schedule.drops"),
+        ({"schedule.drops": "0.5 0.4"}, "schedule.drops"),
+        ({"mirror": "0 2"}, "mirror"),
         ({"loss.points": "some"}, "loss.points"),
     ],
 )
@@ -60,7 +69,7 @@ def test_the_reference_of_every_network() -> None:
     assert {name for name in ZOO if recipes.find("reference", name).batch == 64} == {"scrfd_500m_kps"}
     ends = {name: recipes.find("reference", name).epochs for name in ZOO}
     assert {name for name, epochs in ends.items() if epochs != 640} == {"base_34g"}
-    assert recipes.find("reference", "base_34g").schedule.drops == (275, 340)
+    assert ends["base_34g"] == 400
 
 
 def test_files(tmp_path: Path) -> None:

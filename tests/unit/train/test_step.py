@@ -38,10 +38,9 @@ def ready(chosen: Settings) -> Ready:
 def learn(made: Ready, steps: int) -> Tensor:
     """(steps, 4) this process's share of the results of the first steps."""
     schedule, rule = made.settings.recipe.schedule, made.settings.recipe.optimiser
-    per_epoch = made.source.order.steps_per_epoch
     results = []
     for step, parts in enumerate(made.batches(0, steps)):
-        results.append(made.step(parts, learning_rate(schedule, rule.lr, step, made.steps, per_epoch)))
+        results.append(made.step(parts, learning_rate(schedule, rule.lr, step, made.steps)))
     return torch.stack(results)
 
 
@@ -134,7 +133,7 @@ def test_the_average_follows_the_weights(toy_set: Path, tmp_path: Path) -> None:
     wanted: dict[str, Tensor] = {}
     schedule, rule = made.settings.recipe.schedule, made.settings.recipe.optimiser
     for step, parts in enumerate(made.batches(0, 6)):
-        made.step(parts, learning_rate(schedule, rule.lr, step, made.steps, 2))
+        made.step(parts, learning_rate(schedule, rule.lr, step, made.steps))
         now = made.step.net.state_dict()
         if not wanted:
             wanted = {k: v.clone() for k, v in now.items()}

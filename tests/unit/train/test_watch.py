@@ -12,7 +12,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from scrfdkit.train.watch import Watch, _clock, memory_bytes
+from scrfdkit.train.tally import memory_bytes
+from scrfdkit.train.watch import Watch, _clock
 
 NUMBERS = {
     "scores": 0.5, "boxes": 0.25, "keypoints": 0.125, "lr": 0.01, "pictures_per_second": 321.09, "waiting": 0.034,
@@ -91,7 +92,7 @@ def test_clock() -> None:
 def test_memory() -> None:
     """In a process of its own, as memory that others here gave back would be taken first."""
     program = (
-        "import torch; from scrfdkit.train.watch import memory_bytes as size; cpu = torch.device('cpu');"
+        "import torch; from scrfdkit.train.tally import memory_bytes as size; cpu = torch.device('cpu');"
         "before = size(cpu); held = torch.ones(256, 2**20, dtype=torch.uint8); print(before, size(cpu))"
     )
     told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout

@@ -22,6 +22,8 @@ from scrfdkit.types import Image
 BYTES = 4
 """Memory a pixel takes: three channels and a byte of nothing, so that one aligned load fetches all of them."""
 
+_SHARE = 0.7  # of the free memory; the rest is for the network
+
 
 @dataclass(frozen=True, eq=False)
 class Store:
@@ -72,7 +74,7 @@ class Store:
             sizes = [_scaled(size, scale) for size, scale in zip(originals, scales, strict=True)]
             starts = _starts(sizes)
             if device.type == "cuda":
-                require_room(BYTES * starts[-1], torch.cuda.mem_get_info(device)[0], device)
+                require_room(BYTES * starts[-1], int(_SHARE * torch.cuda.mem_get_info(device)[0]), device)
             store = _empty(sizes, scales, device)
             copies = pool.map(functools.partial(_read, store.pixels), paths, originals, sizes, starts[:-1])
             for done, _ in enumerate(copies, 1):
@@ -87,7 +89,7 @@ def require_room(need: int, free: int, device: torch.device) -> None:
     """Raises DeviceError unless `need` bytes of pictures fit into the `free` bytes of a device."""
     if need > free:
         raise DeviceError(
-            f"{device}: the decoded pictures take {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free;"
+            f"{device}: the decoded pictures take {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free for them;"
             " shrink them (a smaller long side for the store), or let workers read them for every batch"
         )
 
