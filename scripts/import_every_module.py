@@ -1,7 +1,7 @@
 """Imports every module with whatever is installed; a missing extra may only show as MissingExtraError when used.
 
 Run in an environment with the core dependencies alone, this proves that no module needs an extra at import, except
-those of `scrfdkit.model` and the runtime that are written in PyTorch.
+those that are written in PyTorch: networks, their runtime, training and export.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pkgutil
 
 import scrfdkit
 
-PYTORCH = ("scrfdkit.model", "scrfdkit.runtime.pytorch")
+PYTORCH = ("scrfdkit.model", "scrfdkit.runtime.pytorch", "scrfdkit.train", "scrfdkit.export")
 
 names = [module.name for module in pkgutil.walk_packages(scrfdkit.__path__, "scrfdkit.")]
 failed = {}

@@ -78,7 +78,10 @@ Licence = Annotated[str, _flag(_RUN, "Terms of the new weights, kept in their fi
 Val = Annotated[Path | None, _flag(_SCORE, "Labels to score on; with --val-gt, WIDER FACE's pictures.", metavar="SRC")]
 ValImages = Annotated[Path | None, _flag(_SCORE, "Their folder.", metavar="DIR", show_default="beside the labels")]
 ValTruth = Annotated[Path | None, _flag(_SCORE, "Folder of WIDER FACE's .mat files.", "--val-gt", metavar="DIR")]
-ValEvery = Annotated[int, _flag(_SCORE, "Epochs between two scores; 0 for one at the end.", min=0)]
+ValEvery = Annotated[
+    int | None,
+    _flag(_SCORE, "Epochs between two scores; 0 for one at the end.", min=0, show_default="a tenth of the run"),
+]
 
 
 def command(
@@ -114,7 +117,7 @@ def command(
     val: Val = None,
     val_images: ValImages = None,
     val_gt: ValTruth = None,
-    val_every: ValEvery = 10,
+    val_every: ValEvery = None,
 ) -> None:
     """Train a network on labelled pictures.
 

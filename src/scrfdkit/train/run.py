@@ -167,8 +167,7 @@ class _Run:
             if self._any(self.tally.due()) or self.done == ready.steps:
                 self._tell(lr)
         self._fit_into_minutes()
-        due = ready.settings.validate_every * self.per_epoch
-        if due and self.done % due == 0 and self.done < ready.steps:
+        if self._due() and self.done < ready.steps:
             self._save()
             self._evaluate()
         elif ready.settings.save_minutes and self._any(
@@ -176,6 +175,12 @@ class _Run:
         ):
             self._look()
             self._save()
+
+    def _due(self) -> bool:
+        """Whether the weights are scored now."""
+        told, tenth = self.ready.settings.validate_every, self.ready.steps // (10 * self.per_epoch)
+        every = self.per_epoch * (max(1, tenth) if told is None else told)
+        return every > 0 and self.done % every == 0
 
     def _time_to_look(self) -> bool:
         return self.done % _LOOK_EVERY[self.ready.processes.device.type] == 0

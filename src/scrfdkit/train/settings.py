@@ -27,9 +27,9 @@ class Settings:
     one a core. store_side: longest side in pixels of pictures in the GPU's memory. seed: of everything random.
     minutes: how long it may take, 0 for as long as it takes. val, val_images: labels that weights are scored with,
     and their pictures. val_gt: WIDER FACE's .mat files instead of labels. validate_every: epochs between two
-    scores, 0 for only one at the end. save_minutes: longest time between two checkpoints. keep: how many of the
-    newest are kept. compile: torch.compile and fused kernels on CUDA. licence: terms of the new weights, beside
-    those of the weights that they began with.
+    scores, None for a tenth of the run, 0 for only one at the end. save_minutes: longest time between two
+    checkpoints. keep: how many of the newest are kept. compile: torch.compile and fused kernels on CUDA. licence:
+    terms of the new weights, beside those of the weights that they began with.
     """
 
     model: str
@@ -51,7 +51,7 @@ class Settings:
     val: str | None = None
     val_images: str | None = None
     val_gt: str | None = None
-    validate_every: int = 10
+    validate_every: int | None = None
     save_minutes: float = 5.0
     keep: int = 2
     compile: bool = True
@@ -61,7 +61,7 @@ class Settings:
         if self.road not in get_args(Road):
             raise OptionError(f"road: {self.road!r} is not one of {', '.join(get_args(Road))}")
         for name in ("workers", "minutes", "validate_every", "save_minutes"):
-            value = getattr(self, name)
+            value = getattr(self, name) or 0
             if not 0 <= value < math.inf:
                 raise OptionError(f"{name}: {value} is not a number from 0 on")
         if self.keep < 1 or self.store_side < 32:
