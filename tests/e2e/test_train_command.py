@@ -173,6 +173,51 @@ def test_a_full_disk_is_told_and_loses_nothing(toy_set: Path, tmp_path: Path) ->
     assert scrfd_train("--resume", run, "--device", "cpu").count("weights after 4 steps") == 1
 
 
+def test_a_run_goes_on_without_the_weights_that_it_began_with(toy_set: Path, tmp_path: Path) -> None:
+    options = ("--model", "scrfd_500m_kps", "--data", toy_set, *SMALL, "--steps", 1, "--licence", "CC0")
+    scrfd_train(*options, "-o", tmp_path / "first")
+    weights = Path(shutil.copy(tmp_path / "first" / "last.safetensors", tmp_path / "w.safetensors"))
+    second = tmp_path / "second"
+    scrfd_train("--model", weights.name, "--data", toy_set, *SMALL, "--steps", 2, "-o", second, cwd=tmp_path)
+    (second / "checkpoints" / "step-00000002.safetensors").rename(tmp_path / "kept")
+    weights.unlink()
+    (tmp_path / "kept").rename(second / "checkpoints" / "step-00000002.safetensors")
+    said = scrfd_train("--resume", second)
+    assert "goes on after step 2 of 2" in said
+    assert "fresh" not in said
+    info = read_header(second / "last.safetensors")
+    assert (info.name, info.licence) == ("scrfd_500m_kps", "CC0")
+
+
+def test_every_network_gets_its_own_reference_recipe(toy_set: Path, tmp_path: Path) -> None:
+    """Names of networks have dots, as files have."""
+    for name in ("scrfd_2.5g_kps", "base_2.5g"):
+        options = ("--model", name, "--data", toy_set, *SMALL, "--steps", 1)
+        assert f"run: runs/{name}-reference" in scrfd_train(*options, cwd=tmp_path)
+        kept = json.loads((tmp_path / "runs" / f"{name}-reference" / "run.json").read_text())["recipe"]
+        assert kept["crop"]["clip"] == (name == "base_2.5g")
+        assert kept["optimiser"]["lr"] == (0.02 if name == "base_2.5g" else 0.01)
+
+
+def test_minutes_outlast_a_stop(toy_set: Path, tmp_path: Path) -> None:
+    """A run that is stopped before it knows its length learns it when it is resumed, from the time that is left."""
+    run = tmp_path / "run"
+    options = ("--model", "scrfd_500m_kps", "--data", toy_set, *SMALL, "--recipe", "fast", "--minutes", 0.4, "-o", run)
+    running = subprocess.Popen(command(*options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (run / "batches" / "step-00000002.jpg").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(60) == 130
+    words = json.loads((run / "checkpoints" / f"step-{newest(run):08d}.json").read_text())["settings"]
+    assert 0 < words["spent"] < 24
+    assert "steps" not in words
+    began = time.monotonic()
+    said = scrfd_train("--resume", run)
+    assert "steps fit into 0.4 minutes" in said
+    assert time.monotonic() - began < 60
+
+
 def test_a_run_is_not_overwritten(toy_set: Path, tmp_path: Path) -> None:
     options = ("--model", "scrfd_500m_kps", "--data", toy_set, *SMALL, "--steps", 1)
     scrfd_train(*options, "-o", tmp_path / "run")

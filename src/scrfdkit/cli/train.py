@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,8 +17,8 @@ import typer
 from scrfdkit.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
+    from scrfdkit.train.outcome import Result
     from scrfdkit.train.recipe import Recipe
-    from scrfdkit.train.run import Result
     from scrfdkit.train.settings import Settings
 
 _DATA, _LEARN, _RUN, _SCORE = "Pictures", "Learning", "The run", "Scores"
@@ -138,17 +139,17 @@ def command(
         return
     if model is None or data is None:
         raise OptionError("--model and --data: both are needed, unless a run is resumed with --resume DIR")
-    network = Path(model).stem if Path(model).suffix else model
+    network = _network(model)
     chosen = _recipe(recipe, network, change or (), epochs=epochs, steps=steps, batch=batch, size=size, lr=lr)
     labels, val, val_gt = _split(data, val, val_gt)
     begun = stored.Settings(
-        model=model,
-        data=str(labels),
+        model=_lasting(model),
+        data=str(labels.absolute()),
         output=str(output or _free(Path("runs"), f"{network}-{chosen.name}")),
         recipe=chosen,
         images=_text(images),
         format=label_format,
-        weights=weights,
+        weights=None if weights is None else _lasting(weights),
         num_keypoints=keypoints,
         norm=norm,
         freeze=tuple(freeze or ()),
@@ -202,10 +203,7 @@ def _check_torch() -> None:
 def _recipe(name: str, network: str, change: Sequence[str], **flags: float | None) -> Recipe:
     """The recipe with what the command line changes."""
     from scrfdkit.train import recipes
-    from scrfdkit.zoo import find
 
-    with suppress(ValueError):  # a file, which has no recipe of its own
-        network = find(network).name
     found = recipes.find(name, network)
     changes: dict[str, Any] = {}
     if flags["epochs"] is not None:
@@ -217,7 +215,24 @@ def _recipe(name: str, network: str, change: Sequence[str], **flags: float | Non
         if not equals:
             raise OptionError(f"--set: {text!r} is not FIELD=VALUE, like optimiser.lr=0.02")
         changes[path.strip()] = value.strip()
+    if "epochs" in changes:
+        changes.setdefault("steps", 0)  # which would end the run instead
     return found.change(changes)
+
+
+def _network(model: str) -> str:
+    """What a network is called: its name in the zoo, or its file's name without what makes it a file."""
+    from scrfdkit import weights, zoo
+
+    with suppress(ValueError):  # names of networks have dots of their own
+        return zoo.find(model).name
+    path = Path(model)
+    return path.stem if path.suffix in (".json", *weights.SUFFIXES) else path.name
+
+
+def _lasting(model: str) -> str:
+    """A file by its whole path, so that a resumed run finds it from any folder; a name as it is."""
+    return str(Path(model).absolute()) if Path(model).is_file() else model
 
 
 def _split(data: Path, val: Path | None, val_gt: Path | None) -> tuple[Path, Path | None, Path | None]:
@@ -237,6 +252,7 @@ def _free(folder: Path, name: str) -> Path:
     """A folder that holds no run yet: name, name-2, name-3 ..."""
     from scrfdkit.train.settings import FILE
 
+    name = re.sub(r"[^\w.-]+", "-", name)
     number = 1
     while (folder / (name if number == 1 else f"{name}-{number}") / FILE).exists():
         number += 1
@@ -244,7 +260,7 @@ def _free(folder: Path, name: str) -> Path:
 
 
 def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+    return None if path is None else str(path.absolute())
 
 
 def _run(settings: Settings, *, resume: bool) -> None:

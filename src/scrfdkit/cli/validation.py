@@ -50,8 +50,8 @@ def validation(settings: Settings) -> Callable[[SCRFD], Mapping[str, float]] | N
     look = partial(ordered_map, jobs=workers)
 
     def score(net: SCRFD) -> Mapping[str, float]:
-        device = next(net.parameters()).device.type
-        runtime = PyTorchRuntime(fuse(net), {"spec": net.spec.to_json()}, device, threads)
+        device = str(next(net.parameters()).device)
+        runtime = PyTorchRuntime(fuse(net).float(), {"spec": net.spec.to_json()}, device, threads)
         found = run(names, files, reference.of_detector(Detector(runtime), mode), mapper=look)
         row = leaderboard.score(truth, [leaderboard.Entry("weights", found.results)]).rows[0]
         scores = {"ap" if name == "all" else name: 100 * curve.ap for name, curve in row.curves.items()}

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from scrfdkit.train import average, criterion, optimiser, state
-from scrfdkit.train.assign import Targets
+from scrfdkit.train.assign import Targets, num_anchors
 from scrfdkit.train.batches import Batch
-from scrfdkit.train.device import filled
+from scrfdkit.train.device import filled, rows_for
 from scrfdkit.train.state import State
 from scrfdkit.train.step import Forward, Step
 
@@ -58,9 +58,13 @@ class CapturedStep:
 
     def _put(self, part: Batch) -> None:
         self._images.copy_(part.images)
-        targets = filled(part.targets, len(self._targets.valid_P))
+        targets = self._filled(part, len(self._targets.valid_P))
         for held, new in zip(self._targets, targets, strict=True):
             held.copy_(new)
+
+    def _filled(self, part: Batch, rows: int) -> Targets:
+        anchors = num_anchors(self.net.spec.head, part.images.shape[-1])
+        return filled(part.targets, rows, anchors * len(part.images))
 
     def _record(self, part: Batch) -> None:
         rule, net = self._plain.optimiser, self.net
@@ -68,7 +72,7 @@ class CapturedStep:
         before = State(0, state.capture(net, rule, self._mean, scaler))
         self._graph = None  # its memory is free again
         self._images = part.images.clone(memory_format=torch.channels_last)
-        self._targets = Targets(*(tensor.clone() for tensor in part.targets))
+        self._targets = Targets(*(tensor.clone() for tensor in self._filled(part, rows_for(part.targets))))
         try:
             self._graph, self._result = self._recorded()
         except Exception as error:  # compilers, drivers and torch itself raise many kinds

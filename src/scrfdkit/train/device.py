@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scrfdkit.errors import DeviceError
 from scrfdkit.spec import Input
-from scrfdkit.train.assign import Targets
+from scrfdkit.train.assign import Targets, num_anchors
 from scrfdkit.train.batches import Batch, Plan, Source
 from scrfdkit.train.pixels import plain
 from scrfdkit.train.pixels.store import Store
@@ -57,13 +57,14 @@ def stream(
 ) -> Iterator[list[Batch]]:
     """The parts of each step from `start` to before `stop`; images are of type `dtype`, on the store's device."""
     device = store.pixels.device
+    anchors = num_anchors(source.spec.head, source.recipe.size)
     jobs = iter([(step, part) for step in range(start, stop) for part in range(source.share.parts)])
     waiting: deque[Future[Plan]] = deque()
     pool = ThreadPoolExecutor(max(1, min(workers, AHEAD)), "plans", initializer=torch.set_num_threads, initargs=(1,))
 
     def plan(step: int, part: int) -> Plan:
         made = source.plan(step, part)
-        return made._replace(targets=filled(made.targets, _rows_for(made.targets)))
+        return made._replace(targets=filled(made.targets, rows_for(made.targets), anchors * len(made.pictures)))
 
     def more() -> None:
         job = next(jobs, None)
@@ -105,18 +106,24 @@ def drawing(device: torch.device, compile: bool, say: Callable[[str], None]) -> 
     return fused.draw
 
 
-def filled(targets: Targets, rows: int) -> Targets:
-    """Targets with `rows` rows, the further ones not valid; all sums stay the same."""
+def filled(targets: Targets, rows: int, anchors: int) -> Targets:
+    """Targets with `rows` rows, the further ones not valid; all sums stay the same.
+
+    anchors: of all samples. The further rows point at different ones, because a GPU adds up gradients that go to the
+    same place one after the other.
+    """
     more = rows - len(targets.valid_P)
 
     def longer(tensor: Tensor) -> Tensor:
         return torch.cat([tensor, tensor.new_zeros(more, *tensor.shape[1:])])
 
-    *per_row, num_positives = targets
-    return Targets._make([*map(longer, per_row), num_positives])
+    anchor_P, *per_row, num_positives = targets
+    further = torch.arange(more, device=anchor_P.device) % anchors
+    return Targets._make([torch.cat([anchor_P, further]), *map(longer, per_row), num_positives])
 
 
-def _rows_for(targets: Targets) -> int:
+def rows_for(targets: Targets) -> int:
+    """Rows that targets are filled up to."""
     rows = _ROOM
     while rows < len(targets.valid_P):
         rows *= 2

@@ -44,6 +44,8 @@ def make(net: nn.Module, options: Optimiser) -> Optimizer:
     else:
         betas = (options.momentum, SECOND_MOMENT)
         optimiser = AdamW(groups, lr, betas, capturable=on_cuda, fused=on_cuda)
+        # Else torch warns of every capturable optimiser that takes a step outside a graph, which the first ones do.
+        optimiser._warned_capturable_if_run_uncaptured = True
     _fill(optimiser)
     return optimiser
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from scrfdkit.data import formats
 from scrfdkit.data.pictures import folder_holding
 from scrfdkit.data.words import plural
 from scrfdkit.errors import DeviceError, ImageError, OptionError
+from scrfdkit.spec import ModelSpec
 from scrfdkit.train import average, batches, device, norms, optimiser, state
 from scrfdkit.train.batches import Batch, Share, Source
 from scrfdkit.train.captured import CapturedStep
@@ -25,6 +27,7 @@ from scrfdkit.train.order import Order
 from scrfdkit.train.processes import Processes
 from scrfdkit.train.settings import Settings
 from scrfdkit.train.start import Begin, begin
+from scrfdkit.train.state import State
 from scrfdkit.train.step import Step, precision_of
 
 Say = Callable[[str], None]
@@ -50,6 +53,12 @@ class Ready:
     first: int
     steps: int
     best: dict[str, float]
+    settled: bool
+    spent: float
+
+    def words(self) -> dict[str, str]:
+        """What a resumed run must know of where the weights came from, which may be gone by then."""
+        return {"name": self.begin.name, "licence": self.begin.licence, "source": self.begin.source}
 
 
 def prepare(settings: Settings, processes: Processes, say: Say, resume: bool) -> Ready:
@@ -63,13 +72,10 @@ def prepare(settings: Settings, processes: Processes, say: Say, resume: bool) ->
     torch.manual_seed(settings.seed)
     found = state.latest(Path(settings.output), say) if resume else None
     saved = state.load(found) if found is not None else None
-    start = begin(
-        settings.model,
-        weights=settings.weights,
-        num_keypoints=settings.num_keypoints,
-        norm=settings.norm,
-        freeze=settings.freeze,
-    )
+    if processes.device.type == "cuda":
+        # fp32 means fp32: with TF32, key points of the same weights move by up to 0.4 pixels.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    start = _begin(settings) if saved is None else _again(settings, saved)
     for note in start.notes:
         say(note)
     faces, folder = _read(settings, start, say)
@@ -78,25 +84,43 @@ def prepare(settings: Settings, processes: Processes, say: Say, resume: bool) ->
     share = Share(processes.rank, processes.world, recipe.accumulate)
     source, ways = _ways(settings, processes, Source(faces, folder, order, recipe, start.spec, share), say)
     net = start.net.to(device=processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if recipe.precision == "fp64":
-        net.double()
     if recipe.sync_norms and processes.world > 1:
         norms.synchronise(net)
     steps = recipe.steps or recipe.epochs * order.steps_per_epoch
     if start.folded and saved is None:
         seen = (part.images.float() for parts in ways(0, min(_CALIBRATION, steps)) for part in parts)
         norms.calibrate_norms(net, seen)
+    if recipe.precision == "fp64":
+        net.double()
     mean = average.make(net, recipe.average) if recipe.average else None
     rule = optimiser.make(net, recipe.optimiser)
     step = _step(settings, Step(net, rule, recipe, processes, mean), say)
     best: dict[str, float] = {}
-    first = 0
+    settled = saved is not None and "steps" in saved.settings
+    first, spent = 0, 0.0
     if saved is not None:
         state.restore(saved, net, rule, mean, step.scaler if step.scaler.is_enabled() else None)
         first, best = saved.step, dict(saved.best)
-        steps = int(saved.settings.get("steps", steps))
+        steps, spent = int(saved.settings.get("steps", steps)), float(saved.settings.get("spent", 0.0))
         say(f"goes on after step {first} of {steps}")
-    return Ready(settings, processes, start, source, ways, rule, mean, step, first, steps, best)
+    return Ready(settings, processes, start, source, ways, rule, mean, step, first, steps, best, settled, spent)
+
+
+def _begin(settings: Settings) -> Begin:
+    return begin(
+        settings.model,
+        weights=settings.weights,
+        num_keypoints=settings.num_keypoints,
+        norm=settings.norm,
+        freeze=settings.freeze,
+    )
+
+
+def _again(settings: Settings, saved: State) -> Begin:
+    """The network of a checkpoint, which needs none of the files that the run began with."""
+    name, licence, source = (str(saved.settings.get(word, "")) for word in ("name", "licence", "source"))
+    fresh = begin(ModelSpec.from_json(saved.spec), freeze=settings.freeze)
+    return replace(fresh, notes=(), folded=False, name=name, licence=licence, source=source)
 
 
 def _read(settings: Settings, start: Begin, say: Say) -> tuple[Faces, Path]:
@@ -179,6 +203,6 @@ def _step(settings: Settings, plain: Step, say: Say) -> Step | CapturedStep:
 
 
 def _cores(processes: Processes) -> int:
-    import os
-
-    return max(1, len(os.sched_getaffinity(0)) // processes.world)
+    """This process's share of the cores of its machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", processes.world)))

@@ -66,8 +66,8 @@ class Colour:
         _require(all(0 <= share <= 1 for share in shares), "colour: chance, swap and gray are shares from 0 to 1")
         _require(0 <= self.brightness <= 255 and 0 <= self.hue <= 180, "colour: brightness or hue is out of range")
         for name in ("contrast", "saturation"):
-            low, high = getattr(self, name)
-            _require(0 <= low <= high, f"colour.{name}: two rising factors are needed")
+            bounds = getattr(self, name)
+            _require(len(bounds) == 2 and 0 <= bounds[0] <= bounds[1], f"colour.{name}: two rising factors are needed")
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from scrfdkit import atomic
-from scrfdkit.errors import OptionError, ScrfdError
+from scrfdkit.errors import DeviceError, OptionError, ScrfdError
 from scrfdkit.model.net import SCRFD
 from scrfdkit.sheet import encoded
 from scrfdkit.train import criterion, processes, settings, state
 from scrfdkit.train.batches import Batch
 from scrfdkit.train.log import RunLog
+from scrfdkit.train.outcome import Result, TrainingError, Watcher
 from scrfdkit.train.prepare import Ready, prepare
 from scrfdkit.train.preview import of_batch
 from scrfdkit.train.processes import Processes
@@ -38,35 +37,6 @@ _LOOK_EVERY = {"cpu": 1, "cuda": 20}
 """Steps between two looks at the losses, and at whether to stop; on CUDA each look makes the GPU wait."""
 
 
-class TrainingError(ScrfdError):
-    """A run that cannot go on: the message names the step and its pictures, and what to do."""
-
-
-class Watcher(Protocol):
-    """Who is told of a run's progress."""
-
-    def begin(self, total_steps: int, start_step: int, steps_per_epoch: int) -> None: ...
-    def update(self, step: int, numbers: Mapping[str, float]) -> None: ...
-    def say(self, text: str) -> None: ...
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a run ended: after `steps` of `of`. last, best: weight files, None where there is none. score: of the best,
-    with its "step"."""
-
-    steps: int
-    of: int
-    last: Path | None
-    best: Path | None
-    score: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def finished(self) -> bool:
-        """Whether it went to its end, and was not stopped before."""
-        return self.steps >= self.of
-
-
 def train(settings: Settings, watch: Watcher, validate: Validate | None = None, *, resume: bool = False) -> Result:
     """Trains a network as `settings` says. Started by torchrun, every process calls this with the same settings.
 
@@ -80,6 +50,11 @@ def train(settings: Settings, watch: Watcher, validate: Validate | None = None, 
         result = _train(settings, together, watch, validate, resume)
         together.wait()
         return result
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"device: {together.device} has too little memory: take a smaller --batch, --set accumulate=2, or --road"
+            f" workers ({str(error).splitlines()[0]})"
+        ) from None
     finally:
         together.stop()
 
@@ -109,7 +84,7 @@ class _Run:
         self.per_epoch = ready.source.order.steps_per_epoch
         self.results: list[Tensor] = []
         self.tally = Tally()
-        self.pace = Pace(0 if ready.first else ready.settings.minutes)
+        self.pace = Pace(0 if ready.settled else ready.settings.minutes, ready.spent)
         self.log: RunLog | None = None
         if ready.processes.is_first:
             atomic.make_folder(self.folder)
@@ -141,7 +116,7 @@ class _Run:
                     break
         self._look()
         self._save()
-        if not stopped:
+        if not stopped or self.done >= self.ready.steps:
             self._evaluate()
 
     def _waited_for(self, batches: Iterator[list[Batch]]) -> Iterator[list[Batch]]:
@@ -166,7 +141,7 @@ class _Run:
             self._look()
             if self._any(self.tally.due()) or self.done == ready.steps:
                 self._tell(lr)
-        self._fit_into_minutes()
+            self._fit_into_minutes()
         if self._due() and self.done < ready.steps:
             self._save()
             self._evaluate()
@@ -199,7 +174,9 @@ class _Run:
         found = torch.stack(self.results).cpu()
         self.results.clear()
         self.tally.add(found)
-        wrong = (~found[:, : len(criterion.NAMES)].isfinite()).any(1).nonzero()
+        # fp16 skips steps whose gradient is too long for it, and goes on with a smaller scale.
+        looked_at = found[:, : len(criterion.NAMES)] if self.ready.step.scaler.is_enabled() else found
+        wrong = (~looked_at.isfinite()).any(1).nonzero()
         if len(wrong):
             place = int(wrong[0])
             self._refuse(self.done - len(found) + place, found[place])
@@ -226,12 +203,15 @@ class _Run:
             self.watch.update(self.done, numbers)
 
     def _fit_into_minutes(self) -> None:
-        steps = self.pace.steps(self.done)
-        if steps is None:
-            return
+        """The first process decides for all; they all ask after the same steps."""
         together = self.ready.processes
-        mine = torch.tensor(float(steps if together.is_first else 0), device=together.device, dtype=torch.float64)
-        self.ready.steps = int(together.total(mine))
+        if not self.pace.open:
+            return
+        mine = (self.pace.steps(self.done) or 0) if together.is_first else 0
+        steps = int(together.total(torch.tensor(mine, device=together.device)))
+        if not steps:
+            return
+        self.pace.open, self.ready.steps = False, steps
         if self.log is not None:
             self.watch.begin(self.ready.steps, self.ready.first, self.per_epoch)
             self.watch.say(f"{self.ready.steps:,} steps fit into {self.ready.settings.minutes:g} minutes")
@@ -270,7 +250,7 @@ class _Run:
             recipe=ready.settings.recipe.to_json(),
             spec=ready.begin.spec.to_json(),
             best=ready.best,
-            settings={"steps": ready.steps},
+            settings=ready.words() | ({"spent": self.pace.spent} if self.pace.open else {"steps": ready.steps}),
         )
         try:
             state.save(self.folder, found, ready.settings.keep)

@@ -56,32 +56,45 @@ class Tally:
 
 
 class Pace:
-    """Finds out in the first steps of a run how many fit into the minutes it may take."""
+    """Finds out in the first steps of a run how many fit into the minutes it may take.
+
+    minutes: 0 for a run that may take any time. spent: seconds that it took before it was resumed.
+    """
 
     FIRST = 20
-    """Steps that are not measured if there is time: the first ones compile, and fill the caches."""
+    """Steps that are not measured if there is time: the first ones compile, are drawn, and fill the caches."""
     LAST = 120
+    LEAST = 10
+    """Steps that are measured unless half of the time is gone."""
 
-    def __init__(self, minutes: float) -> None:
+    def __init__(self, minutes: float, spent: float = 0.0) -> None:
+        self.open = minutes > 0
         self._seconds = 60 * minutes
-        self._began = time.monotonic()
+        self._began = time.monotonic() - spent
         self._from: tuple[int, float] | None = None
 
+    @property
+    def spent(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._began
+
     def steps(self, done: int) -> int | None:
-        """How many steps the whole run will have; told once, when LAST are done or a tenth of the time is gone."""
-        if not self._seconds:
+        """How many steps the whole run will have; told once, when LAST are done or a tenth of the time is gone.
+
+        To be asked only where all `done` steps are really done: a GPU is told its steps ahead of doing them.
+        """
+        if not self.open:
             return None
-        now = time.monotonic()
-        enough = done >= self.LAST or now - self._began > self._seconds / 10
-        if self._from is None or (done == self.FIRST and not enough):
-            self._from = done, now
+        gone = self.spent / self._seconds
+        if self._from is None or (done <= self.FIRST and gone < 0.1):
+            self._from = done, self.spent
+            return done + 1 if gone >= 1 else None
+        measured = done - self._from[0]
+        if not (done >= self.LAST or (gone > 0.1 and measured >= self.LEAST) or gone > 0.5):
             return None
-        if not enough:
-            return None
-        first, since = self._from
-        pace = (now - since) / (done - first)
-        left, self._seconds = self._seconds - (now - self._began), 0.0
-        return done + max(1, int(left / pace))
+        self.open = False
+        pace = (self.spent - self._from[1]) / measured
+        return done + max(1, int((self._seconds - self.spent) / pace))
 
 
 def memory_bytes(device: torch.device) -> int:
