@@ -20,8 +20,8 @@ import numpy as np
 from rich.progress import track
 
 from scrfdkit import Detector, weights
-from scrfdkit.benchmark.machine import machine
 from scrfdkit.evaluate.widerface import Found, GroundTruth, average_precision, read_ground_truth
+from scrfdkit.machine import machine
 
 
 def enlarged(data: bytes) -> bytes:

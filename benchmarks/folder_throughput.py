@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from scrfdkit.benchmark.machine import machine
+from scrfdkit.machine import machine
 
 
 def run(folder: Path, cores: set[int], pictures: bool) -> tuple[float, int]:

@@ -18,8 +18,8 @@ from pathlib import Path
 from rich.progress import track
 
 from scrfdkit import Detector
-from scrfdkit.benchmark.machine import machine, resident_bytes
 from scrfdkit.image import load
+from scrfdkit.machine import machine, resident_bytes
 
 
 def main() -> None:

@@ -40,9 +40,9 @@ import numpy as np
 import torch
 from train_parts import Listener, Setup, clean, drawing, lay_ready, loader, step_row, variants
 
-from scrfdkit.benchmark.machine import machine, package_version, usable_cores
 from scrfdkit.data import formats
 from scrfdkit.data.labels import LabelledImage
+from scrfdkit.machine import machine, package_version, usable_cores
 from scrfdkit.train import log, processes, recipes
 from scrfdkit.train.prepare import prepare
 from scrfdkit.train.recipe import Recipe

@@ -24,7 +24,7 @@ import numpy as np
 import onnxruntime
 
 from scrfdkit import Detector, weights
-from scrfdkit.benchmark.machine import machine, package_version
+from scrfdkit.machine import machine, package_version
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 CASES = (  # name, size of the pictures, our input size, ratio aimed at

@@ -25,9 +25,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from scrfdkit.benchmark.machine import machine  # noqa: E402
 from scrfdkit.evaluate import results  # noqa: E402
 from scrfdkit.evaluate.widerface import Found, GroundTruth, average_precision, read_ground_truth  # noqa: E402
+from scrfdkit.machine import machine  # noqa: E402
 
 
 def plain_average_precision(truth: GroundTruth, found: Found) -> dict[str, float]:

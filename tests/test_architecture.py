@@ -14,7 +14,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "scrfdkit"
 
 # Lowest first. A room may import rooms of lower floors, and itself.
 FLOORS = (
-    ("types", "errors", "spec"),
+    ("types", "errors", "spec", "machine"),
     ("atomic",),
     ("zoo", "image", "letterbox", "decode"),
     ("weights", "layout", "options"),

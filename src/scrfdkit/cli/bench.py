@@ -112,8 +112,8 @@ def measure(
     from rich.progress import track
 
     from scrfdkit.benchmark.latency import as_record, latency
-    from scrfdkit.benchmark.machine import machine
     from scrfdkit.detector import Detector
+    from scrfdkit.machine import machine
 
     cv2.setNumThreads(threads)
     detector = Detector.open(model, runtime=runtime, device=device, threads=threads)

@@ -88,10 +88,10 @@ def check(
     """
     from dataclasses import asdict
 
-    from scrfdkit.benchmark.machine import usable_cores
     from scrfdkit.data import formats
     from scrfdkit.data.check import check as check_labels
     from scrfdkit.data.pictures import folder_of
+    from scrfdkit.machine import usable_cores
 
     kind = formats.find(format or formats.guess(source), "--format")
     if images is None and kind.pictured:

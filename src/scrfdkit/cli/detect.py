@@ -148,8 +148,8 @@ def command(
     error and in the records; 2 wrong usage, or an output cannot be written;
     130 interrupted: what was done is in place, and --resume goes on.
     """
-    from scrfdkit.benchmark.machine import share_cores
     from scrfdkit.files.plan import Wanted, plan
+    from scrfdkit.machine import share_cores
 
     wanted = Wanted(json, save_dir, crops, csv, coco, wider, resume)
     if anonymize and save_dir is None:

@@ -36,7 +36,7 @@ def command(
 
 def examine() -> dict[str, Any]:
     """Everything the command prints, as plain data."""
-    from scrfdkit.benchmark.machine import machine
+    from scrfdkit.machine import machine
 
     return {
         "machine": machine(),

@@ -48,7 +48,7 @@ def one_line(text: str) -> str:
 
 def check_threads(threads: int) -> None:
     """Raises OptionError for so many threads that they would only wait for each other."""
-    from scrfdkit.benchmark.machine import usable_cores
+    from scrfdkit.machine import usable_cores
 
     cores = usable_cores()
     if threads > _THREADS_A_CORE * cores:

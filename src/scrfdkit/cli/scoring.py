@@ -71,8 +71,8 @@ def open_model(
     """A detector, and how many pictures to look at at a time; together they use every core once."""
     import cv2
 
-    from scrfdkit.benchmark.machine import share_cores
     from scrfdkit.detector import Detector
+    from scrfdkit.machine import share_cores
 
     workers, threads = share_cores(jobs, num_pictures)
     cv2.setNumThreads(1)  # every worker has a core of its own already

@@ -24,13 +24,13 @@ def validation(settings: Settings) -> Callable[[SCRFD], Mapping[str, float]] | N
         if settings.val_gt is not None:
             raise OptionError("--val-gt: name the labels or the folder of the pictures with --val")
         return None
-    from scrfdkit.benchmark.machine import share_cores
     from scrfdkit.detector import Detector
     from scrfdkit.evaluate import leaderboard, reference
     from scrfdkit.evaluate.labelled import ground_truth, picture_folder, present, read
     from scrfdkit.evaluate.run import run, wider_pictures
     from scrfdkit.evaluate.widerface import read_ground_truth
     from scrfdkit.files.pipeline import ordered_map
+    from scrfdkit.machine import share_cores
     from scrfdkit.model.net import fuse
     from scrfdkit.runtime.pytorch import PyTorchRuntime
 

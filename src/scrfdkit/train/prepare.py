@@ -15,6 +15,7 @@ from scrfdkit.data import formats
 from scrfdkit.data.pictures import folder_holding
 from scrfdkit.data.words import plural
 from scrfdkit.errors import DeviceError, ImageError, OptionError
+from scrfdkit.machine import usable_cores
 from scrfdkit.spec import ModelSpec
 from scrfdkit.train import average, batches, device, norms, optimiser, state
 from scrfdkit.train.batches import Batch, Share, Source
@@ -204,5 +205,4 @@ def _step(settings: Settings, plain: Step, say: Say) -> Step | CapturedStep:
 
 def _cores(processes: Processes) -> int:
     """This process's share of the cores of its machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", processes.world)))
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", processes.world)))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import resource
-import sys
 import time
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from scrfdkit.machine import resident_bytes
 from scrfdkit.train import criterion
 from scrfdkit.train.processes import Processes
 from scrfdkit.train.step import RESULT
@@ -98,12 +95,7 @@ class Pace:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """What a run needs: on CUDA the most that its tensors have had at one time, elsewhere what the process has in RAM
-    (where the system does not tell that: the most that it ever had)."""
+    """What a run needs: on CUDA the most that its tensors have had at one time, else what the process has in RAM."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024
+    return resident_bytes()

@@ -12,8 +12,7 @@ import onnx
 import pytest
 from PIL import Image as Pillow
 
-from scrfdkit import weights
-from scrfdkit.benchmark import machine
+from scrfdkit import machine, weights
 from scrfdkit.data.words import plural
 from scrfdkit.errors import OptionError, WeightError
 from scrfdkit.evaluate import bootstrap, curves, stored

@@ -1,9 +1,10 @@
-"""The machine that a figure was measured on."""
+"""The machine that this runs on: its cores, its memory, its name."""
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,11 @@ def package_version(name: str) -> str | None:
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM now (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    """Memory of this process that is in RAM now; where the system does not tell that, the most that ever was."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024

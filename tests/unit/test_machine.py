@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scrfdkit.benchmark import machine
+from scrfdkit import machine
 
 
 @pytest.mark.parametrize(
