@@ -103,7 +103,6 @@ def stop(words: list[str], folder: Path) -> None:
     out, err = running.communicate(timeout=60)
     assert running.returncode == 130, out + err
     assert f"go on with: scrfd train --resume {folder}" in out
-    assert not (folder / "best.safetensors").exists()
 
 
 @pytest.fixture
@@ -153,8 +152,10 @@ def it_is_resumed_to_its_end() -> None:
     found = steps("runs/faces")
     assert found == sorted(set(found))
     assert found[-1] == 16
-    assert sum(line["kind"] == "validation" for line in log.read(Path("runs/faces/log.jsonl"))) == 1
-    assert load(Path("runs/faces/best.safetensors"))[1].metrics["step"] == 16
+    scored = [line for line in log.read(Path("runs/faces/log.jsonl")) if line["kind"] == "validation"]
+    assert [line["step"] for line in scored] == [2, 4, 6, 8, 10, 12, 14, 16]  # every epoch of so few
+    best = max(scored, key=lambda line: line["score"])
+    assert load(Path("runs/faces/best.safetensors"))[1].metrics["step"] == best["step"]
 
 
 def the_exported_file_finds_the_same_faces() -> None:
