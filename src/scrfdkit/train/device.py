@@ -17,7 +17,7 @@ from torch import Tensor
 from scrfdkit.errors import DeviceError
 from scrfdkit.spec import Input
 from scrfdkit.train.assign import Targets, num_anchors
-from scrfdkit.train.batches import Batch, Plan, Source
+from scrfdkit.train.batches import Batch, Plan, Source, check_size
 from scrfdkit.train.pixels import plain
 from scrfdkit.train.pixels.store import Store
 
@@ -39,8 +39,6 @@ def load(source: Source, device: torch.device, long_side: int, workers: int) -> 
     Raises DeviceError where they do not fit, ImageError for a picture that cannot be read or has another size than its
     label says.
     """
-    from scrfdkit.train.batches import check_size
-
     faces = source.faces
     paths = [source.folder / path for path in faces.paths]
     store = Store.load(paths, device, long_side=long_side, workers=workers)

@@ -25,6 +25,7 @@ from scrfdkit.train.faces import Faces, choose
 from scrfdkit.train.kernels.accelerate import accelerate
 from scrfdkit.train.kernels.check import usable
 from scrfdkit.train.order import Order
+from scrfdkit.train.pixels.store import BYTES
 from scrfdkit.train.processes import Processes
 from scrfdkit.train.settings import Settings
 from scrfdkit.train.start import Begin, begin
@@ -176,7 +177,7 @@ def _ways(settings: Settings, processes: Processes, source: Source, say: Say) ->
                 raise
             say(f"pictures are read anew for every sample: {error}")
         else:
-            say(f"{len(kept.faces):,} pictures take {4 * len(store.pixels) / 1e9:.1f} GB of the GPU's memory")
+            say(f"{len(kept.faces):,} pictures take {BYTES * len(store.pixels) / 1e9:.1f} GB of the GPU's memory")
             draw = device.drawing(place, settings.compile, say)
             dtype = torch.bfloat16 if precision_of(settings.recipe, place) == "bf16" else torch.float32
             return kept, lambda first, stop: device.stream(kept, store, first, stop, workers, draw, dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -100,6 +100,4 @@ def load(folder: Path) -> Settings:
         raise OptionError(f"{path}: cannot be read: {error}") from None
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from None
-    from dataclasses import replace
-
     return replace(found, output=str(folder))
