@@ -10,6 +10,21 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def _take_one_core() -> None:
+    """With pytest-xdist every worker stays on a core of its own, and so do the commands that it starts.
+
+    Two processes with a thread a core each, on all cores, wait for each other at every loop of every network: training
+    then took ten times as long as on one core.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker.startswith("gw") and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
+
+
+_take_one_core()  # before torch and onnxruntime count the cores
+
+
 def shared_folder() -> Path | None:
     """The folder of official weights and WIDER FACE pictures, which cannot be part of this project, if it is here."""
     path = Path(os.environ.get("SCRFDKIT_SHARED", ROOT.parent / "shared"))

@@ -31,7 +31,7 @@ def command(*words: object) -> list[str]:
 
 def scrfd_train(*words: object, code: int = 0, **how: object) -> str:
     """Both outputs of a run of the command."""
-    done = subprocess.run(command(*words), check=False, capture_output=True, text=True, timeout=300, **how)  # type: ignore[call-overload]
+    done = subprocess.run(command(*words), check=False, capture_output=True, text=True, timeout=900, **how)  # type: ignore[call-overload]
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return str(done.stdout + done.stderr)
