@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
 from networks import random_net
 from numpy.typing import NDArray
 
+from scrfdkit.certificate import Certificate
+from scrfdkit.export import run
+from scrfdkit.export.contract import Contract
+from scrfdkit.export.order import OPSET, Order
 from scrfdkit.export.source import Source
+from scrfdkit.export.targets import TARGETS
 from scrfdkit.model.checkpoint import WeightInfo
 from scrfdkit.model.net import fuse
 from scrfdkit.spec import Backbone, Head, Input, ModelSpec, Neck
@@ -64,13 +69,31 @@ def source(spec: ModelSpec, seed: int = 0) -> Source:
     return Source(fuse(net), info, Path("small.safetensors"))
 
 
+class Done(NamedTuple):
+    """A file that was written, and its certificate."""
+
+    path: Path
+    certificate: Certificate
+
+    @property
+    def largest(self) -> float:
+        return float(self.certificate.measured["parity"]["largest"])
+
+
+def export(
+    one: Source, path: Path, contract: Contract | None = None, opset: int = OPSET, to: str = "onnx", **order: Any
+) -> Done:
+    """As `export.run.export`."""
+    return Done(path, run.export(one, path, TARGETS[to], Order(contract or Contract(), opset=opset, **order)))
+
+
 def session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def run(path: Path, blob: Array) -> dict[str, Array]:
+def outputs_of(path: Path, blob: Array) -> dict[str, Array]:
     """The outputs by name."""
     loaded = session(path)
     (given,) = loaded.get_inputs()

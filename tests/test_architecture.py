@@ -16,13 +16,14 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "scrfdkit"
 FLOORS = (
     ("types", "errors", "spec", "machine"),
     ("atomic",),
-    ("zoo", "image", "letterbox", "decode"),
+    ("zoo", "image", "letterbox", "decode", "certificate"),
     ("weights", "layout", "options"),
     ("views", "model", "data"),
     ("steps", "runtime"),
     ("draw",),
     ("detector", "sheet"),
-    ("video", "benchmark", "evaluate", "train", "export"),
+    ("benchmark",),
+    ("video", "evaluate", "train", "export"),
     ("files",),
     ("cli",),
 )

@@ -45,6 +45,12 @@ def is_special(path: Path) -> bool:
     return exists(path) and not is_file(path) and not is_folder(path)
 
 
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_error(path: Path | str, error: OSError) -> ScrfdError:
     """The error to raise where a file cannot be written."""
     return ScrfdError(f"{path}: cannot be written: {error.strerror or error}")

@@ -16,12 +16,12 @@ from scrfdkit.image import Picture, Source
 from scrfdkit.layout import Layout, identify
 from scrfdkit.options import Options
 from scrfdkit.runtime.base import Runtime
+from scrfdkit.runtime.formats import FORMATS, RUNTIMES, SUFFIXES, is_address, open_runtime
 from scrfdkit.spec import Input, ModelSpec
 from scrfdkit.types import Detections
 from scrfdkit.views import decoding_target
 
 DEVICES = ("auto", "cpu", "cuda")
-RUNTIMES = ("onnxruntime", "pytorch")
 MAX_THREADS = 1024
 _PROBE = (256, 256)  # large enough for every level of a five-level head to have a size of its own
 
@@ -29,7 +29,7 @@ _PROBE = (256, 256)  # large enough for every level of a five-level head to have
 class Detector:
     """Finds faces. Safe to share between threads; holds nothing that changes.
 
-    runtime: what runs the network. options: defaults for every call. path: the weight file, if it came from one.
+    runtime: what runs the network. options: defaults for every call. path: the file, if it came from one.
     """
 
     def __init__(self, runtime: Runtime, options: Options | None = None, path: Path | None = None) -> None:
@@ -53,11 +53,11 @@ class Detector:
     ) -> Detector:
         """Opens a network by name, or a weight file.
 
-        model: a zoo name ("scrfd_2.5g_kps"), an .onnx, .safetensors or .pth file, or None for the weights that
-            ship with the package.
+        model: a zoo name ("scrfd_2.5g_kps"), a weight file or an exported one (docs/runtimes.md lists the kinds), or
+            None for the weights that ship with the package. A file with a certificate is compared with it.
         device: "cpu", "cuda", or "auto" for CUDA where it works and else the CPU. What runs is in `.device`.
         strict_device: raise DeviceError instead of falling back to the CPU, and instead of warning about it.
-        runtime: "onnxruntime" or "pytorch"; None takes onnxruntime for .onnx and PyTorch for the others.
+        runtime: one of `scrfdkit.runtime.formats.RUNTIMES`; None takes what that kind of file is made for.
         threads: of one run of the network; None for one a core.
         options: fields of `Options`.
 
@@ -72,14 +72,14 @@ class Detector:
         if model is not None and not isinstance(model, (str, Path)):
             raise OptionError(f"model: {type(model).__name__} is neither a name nor a path")
         chosen = Options().override(**options)
-        path = _resolve(model, runtime)
-        loaded = _load(path, runtime, device, threads)
+        found = _resolve(model, runtime)
+        loaded = open_runtime(found, runtime, device, threads)
         if device == "cuda" and loaded.device != "cuda":
             reason = f"device: cuda was asked for, but {type(loaded).__name__} runs on {loaded.device} here"
             if strict_device:
                 raise DeviceError(f"{reason}; `scrfd doctor` shows what is missing")
             warnings.warn(f"{reason}; strict_device=True makes this an error", RuntimeWarning, stacklevel=2)
-        return cls(loaded, chosen, path)
+        return cls(loaded, chosen, found if isinstance(found, Path) else None)
 
     @property
     def device(self) -> str:
@@ -177,14 +177,15 @@ def _probe(runtime: Runtime, path: Path | None) -> Layout:
         raise ModelError(f"{path or 'network'}: {error}") from None
 
 
-def _resolve(model: str | Path | None, runtime: str | None) -> Path:
+def _resolve(model: str | Path | None, runtime: str | None) -> str | Path:
+    """The file or the address that a model is to be opened from."""
     suffixes: tuple[str, ...] = weights.SUFFIXES
-    if runtime == "onnxruntime":
-        suffixes = (".onnx",)
-    elif runtime == "pytorch":
-        suffixes = (".safetensors", ".pth", ".onnx")
+    if runtime is not None:
+        suffixes = next(row.suffixes for row in FORMATS if row.name == runtime)
     if model is None:
-        return weights.embedded(suffixes[0])
+        return _embedded(suffixes, runtime)
+    if is_address(model):
+        return model
     path = Path(model)
     try:
         mode = path.stat().st_mode if str(model) else None
@@ -196,7 +197,7 @@ def _resolve(model: str | Path | None, runtime: str | None) -> Path:
         raise ModelError(f"{path}: is a folder, not a network")
     if mode is not None:
         return path
-    if path.suffix in weights.SUFFIXES:
+    if path.suffix in SUFFIXES:
         raise ModelError(f"{path}: there is no such file")
     try:
         name = zoo.find(str(model)).name
@@ -205,13 +206,10 @@ def _resolve(model: str | Path | None, runtime: str | None) -> Path:
     return weights.find(name, suffixes)
 
 
-def _load(path: Path, runtime: str | None, device: str, threads: int | None) -> Runtime:
-    if runtime == "onnxruntime" and path.suffix != ".onnx":
-        raise ModelError(f"{path}: onnxruntime reads .onnx files; leave the runtime out to run this one in PyTorch")
-    if runtime == "pytorch" or path.suffix in (".safetensors", ".pth"):
-        from scrfdkit.runtime.pytorch import PyTorchRuntime
-
-        return PyTorchRuntime.open(path, device=device, threads=threads)
-    from scrfdkit.runtime.ort import OrtRuntime
-
-    return OrtRuntime.open(path, device=device, threads=threads)
+def _embedded(suffixes: tuple[str, ...], runtime: str | None) -> Path:
+    for suffix in suffixes:
+        if suffix in weights.EMBEDDED:
+            return weights.embedded(suffix)
+    raise ModelError(
+        f"runtime: {runtime} has no weights that ship with the package; name a file that `scrfd export` made"
+    )

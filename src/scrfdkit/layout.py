@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from scrfdkit.decode import Level
 from scrfdkit.errors import ModelError
+from scrfdkit.spec import ModelSpec
 from scrfdkit.types import Floats
 
 
@@ -124,3 +125,15 @@ def levels_of(outputs: Sequence[NDArray[Any]], layout: Layout, canvas: tuple[int
         scores, boxes = rows(layout.scores[i], 1)[:, 0], rows(layout.boxes[i], 4)
         levels.append(Level(stride, _cells(canvas, stride), scores, boxes, offsets))
     return levels
+
+
+def head_names(spec: ModelSpec) -> list[str]:
+    """Names of the head's tensors in the order that a network gives them: those of the official files."""
+    kinds = ("score", "bbox", "kps") if spec.head.num_keypoints else ("score", "bbox")
+    return [f"{kind}_{stride}" for kind in kinds for stride in spec.head.strides]
+
+
+def head_widths(spec: ModelSpec) -> list[int]:
+    """Numbers an anchor of each tensor of `head_names`: 1, 4 or 2K."""
+    kinds = (1, 4, 2 * spec.head.num_keypoints) if spec.head.num_keypoints else (1, 4)
+    return [width for width in kinds for _ in spec.head.strides]

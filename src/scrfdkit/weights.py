@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from importlib.resources import files
@@ -11,6 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from scrfdkit import zoo
+from scrfdkit.atomic import sha256
 from scrfdkit.errors import WeightError
 
 DEFAULT = "scrfd_500m_kps"
@@ -40,12 +40,6 @@ def cache_folder() -> Path:
     """Where imported weights live: $SCRFDKIT_WEIGHTS, else the user's cache folder. It need not exist yet."""
     chosen = os.environ.get("SCRFDKIT_WEIGHTS")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_path("scrfdkit")) / "weights"
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def embedded(suffix: str = ".onnx") -> Path:

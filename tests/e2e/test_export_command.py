@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from export_files import noise, run
+from export_files import noise, outputs_of
 from typer.testing import CliRunner
 
 from scrfdkit.cli import app
@@ -29,12 +29,12 @@ def test_export_and_use(tmp_path: Path, examples: Path) -> None:
     result = scrfd("export", "scrfd_500m_kps", "-o", "sub/face.onnx", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert lines[0] == "scrfd_500m_kps: reference layout, any size, any batch"
+    assert lines[0] == "scrfd_500m_kps for onnx, fp32: reference layout, any size, any batch"
     assert [line.split(":")[0] for line in lines[2:5]] == ["  1 x 640x640", "  2 x 320x256", "  3 x 192x320"]
     assert "licence: non-commercial research only (WIDER FACE is CC BY-NC-ND 4.0)" in lines
     found = scrfd("detect", "--model", "sub/face.onnx", examples / "astronaut.jpg", cwd=tmp_path)
     assert len(json.loads(found.stdout)["faces"]) == 1
-    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["face.onnx"]
+    assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == ["face.onnx", "face.onnx.certificate.json"]
     told = json.loads(scrfd("info", "sub/face.onnx", "--json", cwd=tmp_path).stdout)
     assert told["name"] == "scrfd_500m_kps"
 
@@ -44,7 +44,7 @@ def test_export_and_use(tmp_path: Path, examples: Path) -> None:
     again = scrfd("export", "sub/face.onnx", "-o", "sub/face.onnx", *words, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "  2 x 128x96: " in again.stdout
-    outputs = run(tmp_path / "sub/face.onnx", noise(2, 128, 96))
+    outputs = outputs_of(tmp_path / "sub/face.onnx", noise(2, 128, 96))
     assert outputs["boxes"].shape == (2, 7, 4)
     assert outputs["counts"].tolist() == [7, 7]
     refused = scrfd("detect", "--model", "sub/face.onnx", examples / "astronaut.jpg", cwd=tmp_path)

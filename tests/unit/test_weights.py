@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from scrfdkit import weights
+from scrfdkit.atomic import sha256
 from scrfdkit.errors import WeightError
 
 
@@ -20,7 +21,7 @@ def test_embedded_files_match_their_records() -> None:
     for suffix, record in weights.EMBEDDED.items():
         path = weights.embedded(suffix)
         assert path.name == record.file
-        assert weights.sha256(path) == record.sha256
+        assert sha256(path) == record.sha256
 
 
 def test_changed_embedded_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from scrfdkit import steps
 from scrfdkit.detector import Detector
+from scrfdkit.runtime.base import Runtime
+from scrfdkit.types import Floats
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "total")
 
@@ -57,6 +59,20 @@ def latency(
                 times[stage].append(1000 * seconds / batch)
             progress(run + 1)
     return {stage: spread(values) for stage, values in times.items()}
+
+
+def network(
+    runtime: Runtime, blob: Floats, *, repeat: int, warmup: int = 5, progress: Callable[[int], None] = lambda _: None
+) -> Spread:
+    """Spread of the time of one run on a blob (B, 3, H, W), not divided by B, over `repeat` runs one after another."""
+    times = []
+    for run in range(-warmup, repeat):
+        start = time.perf_counter()
+        runtime.run(blob)
+        if run >= 0:
+            times.append(1000 * (time.perf_counter() - start))
+            progress(run + 1)
+    return spread(times)
 
 
 def _stages(detector: Detector, pictures: Sequence[bytes], options: Any) -> dict[str, float]:

@@ -7,7 +7,22 @@ import sys
 import typer
 
 from scrfdkit import __version__
-from scrfdkit.cli import analyze, bench, calibrate, convert, data, detect, doctor, eval, export, info, models, train
+from scrfdkit.cli import (
+    analyze,
+    bench,
+    calibrate,
+    convert,
+    data,
+    detect,
+    doctor,
+    eval,
+    export,
+    info,
+    inspect,
+    models,
+    train,
+    verify,
+)
 from scrfdkit.errors import ScrfdError
 
 app = typer.Typer(
@@ -32,7 +47,7 @@ def _root(
     pass
 
 
-for _verb in (detect, train, models, info, convert, export, bench, calibrate, analyze, doctor):
+for _verb in (detect, train, models, info, convert, export, verify, inspect, bench, calibrate, analyze, doctor):
     app.command(_verb.__name__.rsplit(".", 1)[1])(_verb.command)
 app.add_typer(eval.app, name="eval")
 app.add_typer(data.app, name="data")

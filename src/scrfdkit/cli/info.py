@@ -78,8 +78,8 @@ def _subject(network: str) -> tuple[str | None, ModelSpec | None, dict[str, Any]
 
 
 def _of_file(path: Path) -> tuple[str | None, ModelSpec | None, dict[str, Any]]:
+    from scrfdkit.atomic import sha256
     from scrfdkit.model.origin import INSIGHTFACE, OFFICIAL_LICENCE, official
-    from scrfdkit.weights import sha256
 
     try:
         size, digest = path.stat().st_size, sha256(path)

@@ -8,7 +8,6 @@ from typing import Literal, get_args
 from scrfdkit.errors import OptionError
 from scrfdkit.letterbox import MULTIPLE
 from scrfdkit.options import MAX_SIDE
-from scrfdkit.spec import ModelSpec
 
 OutputLayout = Literal["reference", "maps", "end2end"]
 
@@ -89,15 +88,3 @@ class Contract:
         kind = f"{self.layout} layout" + (", scores without sigmoid" if self.logits else "")
         size = f"{self.size[0]}x{self.size[1]}" if self.size else "any size"
         return f"{kind}, {size}, " + (f"batch {self.batch}" if self.batch else "any batch")
-
-
-def head_names(spec: ModelSpec) -> list[str]:
-    """Names of the head's tensors in the order of `SCRFD.forward`: those of the official files."""
-    kinds = ("score", "bbox", "kps") if spec.head.num_keypoints else ("score", "bbox")
-    return [f"{kind}_{stride}" for kind in kinds for stride in spec.head.strides]
-
-
-def head_widths(spec: ModelSpec) -> list[int]:
-    """Numbers an anchor of each tensor of `head_names`: 1, 4 or 2K."""
-    kinds = (1, 4, 2 * spec.head.num_keypoints) if spec.head.num_keypoints else (1, 4)
-    return [width for width in kinds for _ in spec.head.strides]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from scrfdkit.decode import centres
-from scrfdkit.export.contract import FACE_OUTPUTS, Contract, head_names, head_widths
+from scrfdkit.export.contract import FACE_OUTPUTS, Contract
 from scrfdkit.export.graph import FLOAT, INT64, UINT8, Graph
 from scrfdkit.export.heads import rows_of
+from scrfdkit.layout import head_names, head_widths
 from scrfdkit.spec import ModelSpec
 
 IMAGES = "images"

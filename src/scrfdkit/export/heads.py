@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from scrfdkit.export.contract import Contract, head_names, head_widths
+from scrfdkit.export.contract import Contract
 from scrfdkit.export.graph import FLOAT, Graph, Side
+from scrfdkit.layout import head_names, head_widths
 from scrfdkit.spec import ModelSpec
 
 BLOB = "input.1"

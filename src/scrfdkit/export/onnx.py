@@ -1,8 +1,7 @@
-"""Export to ONNX. The graph is written operation by operation, checked, run beside PyTorch, and only then saved."""
+"""ONNX: the graph is written operation by operation, and what other targets convert is made here too."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,51 +17,27 @@ from scrfdkit.export.contract import FACE_OUTPUTS, Contract
 from scrfdkit.export.faces import Faces, compare_faces
 from scrfdkit.export.graph import Graph
 from scrfdkit.export.network import add_network
-from scrfdkit.export.parity import Parity, compare_heads
+from scrfdkit.export.order import OPSET, Order, Target
+from scrfdkit.export.parity import Parity
 from scrfdkit.export.reference import Reference
 from scrfdkit.export.source import Source
 from scrfdkit.model.checkpoint import WeightInfo
 from scrfdkit.model.net import SCRFD
-from scrfdkit.runtime.ort import OrtRuntime, ort
+from scrfdkit.runtime.ort import ort, start
 from scrfdkit.types import Image
 
-OPSET = 17
-"""The default: new enough for all operations, old enough for converters of some years ago."""
 OPSETS = range(11, 22)
 _FACES_OPSET = 13  # where axes became inputs
-_ERRORS_ONLY = 3
 
 
-@dataclass(frozen=True)
-class Exported:
-    """A file that was written. info: what its metadata say. num_bytes: its size."""
-
-    path: Path
-    contract: Contract
-    info: WeightInfo
-    parity: Parity
-    num_bytes: int
-
-
-def export(source: Source, path: str | Path, contract: Contract | None = None, opset: int = OPSET) -> Exported:
-    """Writes an ONNX file that gives what the network gives in PyTorch, or nothing.
-
-    Raises OptionError for an opset, ModelError where onnx or onnxruntime refuses the graph or computes something else,
-    ScrfdError where the file cannot be written.
-    """
-    path, contract = Path(path), contract or Contract()
-    if path.suffix != ".onnx":
-        raise ModelError(f"{path}: the new file's name must end in .onnx")
-    model = build(source.net, source.info, contract, opset)
+def write(source: Source, path: Path, order: Order) -> None:
+    """Writes the graph, after onnx has checked it. Raises OptionError for an opset, ModelError, ScrfdError."""
+    model = build(source.net, source.info, order.contract, order.opset)
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # several kinds, of onnx and of its shape inference
         raise ModelError(f"{path}: onnx finds a fault in the graph: {error}") from error
-    data: bytes = model.SerializeToString()
-    parity = check(source, data, contract, opset)
-    parity.require(str(path))
-    atomic.save(path, data)
-    return Exported(path, contract, source.info, parity, len(data))
+    atomic.save(path, model.SerializeToString())
 
 
 def build(net: SCRFD, info: WeightInfo, contract: Contract, opset: int = OPSET, *, probe: bool = False) -> Any:
@@ -84,19 +59,12 @@ def build(net: SCRFD, info: WeightInfo, contract: Contract, opset: int = OPSET, 
     return graph.model(info.name, info.to_metadata() | {"layout": contract.layout})
 
 
-def check(source: Source, data: bytes, contract: Contract, opset: int = OPSET) -> Parity:
-    """Runs the content of an ONNX file in onnxruntime beside the network in PyTorch.
-
-    Of an end-to-end file a twin is run too, which shows the maps inside. Raises ModelError where onnxruntime cannot run
-    it.
-    """
-    reference = Reference(source.net)
-    blob = source.info.spec.input
-    if contract.layout == "end2end":
-        probe = build(source.net, source.info, contract, opset, probe=True).SerializeToString()
-        cases = compare_faces(reference, FaceSession(probe), FaceSession(data), contract, blob)
-    else:
-        cases = compare_heads(reference, OrtRuntime.open(data), contract, blob)
+def compare(source: Source, path: Path, order: Order) -> Parity:
+    """Runs an end-to-end file in onnxruntime beside the network in PyTorch, and beside a twin that shows the maps
+    inside. Raises ModelError where onnxruntime cannot run it."""
+    probe = build(source.net, source.info, order.contract, order.opset, probe=True).SerializeToString()
+    files = FaceSession(probe), FaceSession(path.read_bytes())
+    cases = compare_faces(Reference(source.net), *files, order.contract, source.info.spec.input)
     return Parity(f"PyTorch {torch.__version__}", f"onnxruntime {ort.__version__}", cases)
 
 
@@ -104,12 +72,7 @@ class FaceSession:
     """An end-to-end file in onnxruntime."""
 
     def __init__(self, data: bytes) -> None:
-        options = ort.SessionOptions()
-        options.log_severity_level = _ERRORS_ONLY
-        try:
-            self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions share no parent of their own
-            raise ModelError(f"onnxruntime cannot load the graph: {error}") from error
+        self._session = start(data)
 
     def __call__(self, canvases: Image, score_threshold: float | None = None) -> tuple[Faces, list[NDArray[Any]]]:
         """Faces, then whatever else the file puts out. Only a probe takes a threshold."""
@@ -124,3 +87,15 @@ class FaceSession:
         boxes, scores, counts = (found[name] for name in ("boxes", "scores", "counts"))
         rest = [array for name, array in found.items() if name not in FACE_OUTPUTS]
         return Faces(boxes, scores, found.get("keypoints"), counts), rest
+
+
+TARGET = Target(
+    name="onnx",
+    suffix=".onnx",
+    layouts=("reference", "maps", "end2end"),
+    precisions=("fp32",),
+    open_size=True,
+    open_batch=True,
+    write=write,
+    compare=compare,
+)

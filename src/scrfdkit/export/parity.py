@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
@@ -71,17 +70,18 @@ class Parity:
         """Whether no difference is above the tolerance."""
         return bool(self.largest <= self.tolerance)
 
-    def require(self, what: str) -> None:
-        """Raises ModelError, beginning with `what`, if it did not pass."""
-        if not self.passed:
-            raise ModelError(
-                f"{what}: {self.candidate} differs from {self.reference} by up to {self.largest:.3g}, and at most"
-                f" {self.tolerance:g} is allowed; nothing was written"
-            )
+    def complaint(self) -> str:
+        """What is wrong with the file, "" if it passed."""
+        if self.passed:
+            return ""
+        return (
+            f"{self.candidate} differs from {self.reference} by up to {self.largest:.3g}, and at most"
+            f" {self.tolerance:g} is allowed"
+        )
 
-    def to_json(self) -> str:
-        """An object with the fields, `largest` and `passed`."""
-        return json.dumps({**asdict(self), "largest": self.largest, "passed": self.passed})
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, `largest` and `passed` as plain data."""
+        return {**asdict(self), "largest": self.largest, "passed": self.passed}
 
 
 def cases(contract: Contract) -> list[tuple[tuple[int, int], int]]:

@@ -22,9 +22,9 @@ class Reference:
     input_size: tuple[int, int] | None = None
     batch_size: int | None = None
 
-    def __init__(self, net: SCRFD) -> None:
+    def __init__(self, net: SCRFD, metadata: Mapping[str, str] | None = None) -> None:
         """net: fused, in eval mode; a copy is kept."""
-        self.metadata: Mapping[str, str] = {}
+        self.metadata: Mapping[str, str] = metadata or {}
         self._net = copy.deepcopy(net).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def run(self, blob: Floats) -> list[Floats]:

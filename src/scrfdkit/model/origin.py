@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scrfdkit.weights import sha256
+from scrfdkit.atomic import sha256
 from scrfdkit.zoo import ZOO, ZooEntry
 
 INSIGHTFACE = "InsightFace model zoo"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
 from scrfdkit.types import Floats
+
+Side: TypeAlias = "int | str"
+"""A side of a tensor: its length, or a name or "?" where any will do."""
 
 
 class Runtime(Protocol):
@@ -30,3 +34,19 @@ class Runtime(Protocol):
     def run(self, blob: Floats) -> list[NDArray[Any]]:
         """blob: (B, 3, H, W) float32, normalised RGB. Returns the head's tensors, in any order."""
         ...
+
+
+@dataclass(frozen=True)
+class Binding:
+    """An input or output of a file. dtype: as numpy names it. shape: a side each.
+
+    least, best, most: shapes that an engine was built for, where it has a range (TensorRT's profiles).
+    """
+
+    name: str
+    kind: Literal["input", "output"]
+    dtype: str
+    shape: tuple[Side, ...]
+    least: tuple[int, ...] = ()
+    best: tuple[int, ...] = ()
+    most: tuple[int, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,12 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from scrfdkit.errors import ModelError
+from scrfdkit.runtime.base import Binding
 from scrfdkit.types import Floats
 
-__all__ = ["OrtRuntime", "ort"]
+__all__ = ["OrtRuntime", "bindings", "open_model", "ort"]
 
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8", "tensor(int64)": "int64"}
 _ERRORS_ONLY = 3  # old exports declare the output sizes of 640x640, and onnxruntime warns at every other size
 
 
@@ -56,12 +58,7 @@ class OrtRuntime:
         providers = ["CPUExecutionProvider"]
         if device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers():
             providers.insert(0, "CUDAExecutionProvider")
-        try:
-            session = ort.InferenceSession(
-                model if isinstance(model, bytes) else str(model), options, providers=providers
-            )
-        except Exception as error:  # onnxruntime's exceptions share no parent of their own
-            raise ModelError(f"{label}: onnxruntime cannot load it: {_first_line(error)}") from error
+        session = start(model, options, providers)
         if session.get_modelmeta().custom_metadata_map.get("layout") == "end2end":
             raise ModelError(
                 f"{label}: is an end-to-end export, which takes bytes of pictures and gives faces by itself; run it as"
@@ -84,6 +81,35 @@ class OrtRuntime:
         except Exception as error:
             raise ModelError(f"onnxruntime cannot run it on a blob of {blob.shape}: {_first_line(error)}") from error
         return outputs
+
+
+def start(
+    model: Path | bytes, options: ort.SessionOptions | None = None, providers: list[str] | None = None
+) -> ort.InferenceSession:
+    """A session, on the CPU unless told otherwise. Raises ModelError where onnxruntime refuses the network."""
+    label = "the ONNX bytes" if isinstance(model, bytes) else str(model)
+    if options is None:
+        options = ort.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+    content = model if isinstance(model, bytes) else str(model)
+    try:
+        return ort.InferenceSession(content, options, providers=providers or ["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no parent of their own
+        raise ModelError(f"{label}: onnxruntime cannot load it: {_first_line(error)}") from error
+
+
+open_model = OrtRuntime.open
+
+
+def bindings(path: Path) -> list[Binding]:
+    """Inputs and outputs of an ONNX file. Raises ModelError."""
+    session = start(path)
+
+    def of(value: Any, kind: Literal["input", "output"]) -> Binding:
+        shape = tuple("?" if side is None else side for side in value.shape)
+        return Binding(value.name, kind, _DTYPES.get(value.type, value.type), shape)
+
+    return [*(of(v, "input") for v in session.get_inputs()), *(of(v, "output") for v in session.get_outputs())]
 
 
 def _first_line(error: Exception) -> str:

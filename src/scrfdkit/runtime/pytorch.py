@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scrfdkit.errors import MissingExtraError, ModelError
+from scrfdkit.errors import ModelError
+from scrfdkit.layout import head_names, head_widths
 from scrfdkit.model.checkpoint import WeightInfo, import_pth, load
 from scrfdkit.model.plan import check_size
+from scrfdkit.model.pth import require_torch
+from scrfdkit.runtime.base import Binding
 from scrfdkit.types import Floats
 
 if TYPE_CHECKING:
@@ -56,10 +59,7 @@ class PyTorchRuntime:
 
         Raises WeightError, ModelError or MissingExtraError.
         """
-        try:
-            import torch  # noqa: F401
-        except ImportError:
-            raise MissingExtraError("the PyTorch runtime", "torch", "torch") from None
+        require_torch("the PyTorch runtime")
         net, info = _network(Path(path))
         chosen = "cuda" if device in ("cuda", "auto") and _cuda_works() else "cpu"
         if chosen == "cuda":
@@ -82,6 +82,20 @@ class PyTorchRuntime:
         with _num_threads(self._threads), torch.inference_mode():
             x = torch.from_numpy(blob).to(self.device).contiguous(memory_format=self._format)
             return [output.cpu().numpy() for output in self._net(x)]
+
+
+open_model = PyTorchRuntime.open
+
+
+def bindings(path: str | Path) -> list[Binding]:
+    """What the network takes and gives: maps, scores as logits. Raises as `PyTorchRuntime.open`."""
+    require_torch("the PyTorch runtime")
+    spec = _network(Path(path))[1].spec
+    maps = [
+        Binding(name, "output", "float32", ("batch", width * spec.head.num_anchors, "?", "?"))
+        for name, width in zip(head_names(spec), head_widths(spec), strict=True)
+    ]
+    return [Binding("blob", "input", "float32", ("batch", 3, "height", "width")), *maps]
 
 
 def _network(path: Path) -> tuple[SCRFD, WeightInfo]:

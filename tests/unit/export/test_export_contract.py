@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from scrfdkit.errors import OptionError
-from scrfdkit.export.contract import Contract, Suppression, head_names, head_widths
+from scrfdkit.export.contract import Contract, Suppression
+from scrfdkit.layout import head_names, head_widths
 from scrfdkit.zoo import ZOO
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from export_files import SPECS, noise, run, session, source
+from export_files import SPECS, export, noise, outputs_of, session, source
 from networks import random_net
 
 from scrfdkit.decode import decode, suppress
@@ -18,7 +18,7 @@ from scrfdkit.detector import Detector
 from scrfdkit.errors import ModelError, OptionError, ScrfdError
 from scrfdkit.export.contract import Contract, Suppression
 from scrfdkit.export.faces import Faces
-from scrfdkit.export.onnx import build, export
+from scrfdkit.export.onnx import build
 from scrfdkit.export.parity import blob_of, levels
 from scrfdkit.export.source import Source, open_source
 from scrfdkit.layout import identify
@@ -46,11 +46,11 @@ def sigmoid(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def test_reference_rows_run_by_y_then_x_then_anchor(kind: str, tmp_path: Path) -> None:
     one = source(SPECS[kind])
     done = export(one, tmp_path / "net.onnx")
-    assert 0 < done.parity.largest <= CLOSE
-    assert [case.batch for case in done.parity.cases] == [1, 2, 3]
+    assert 0 < done.largest <= CLOSE
+    assert [case["batch"] for case in done.certificate.measured["parity"]["cases"]] == [1, 2, 3]
     blob = blob_of(noise(2, 160, 128), one.info.spec.input)
     strides, anchors = one.info.spec.head.strides, one.info.spec.head.num_anchors
-    for (name, rows), values in zip(run(done.path, blob).items(), tensors(one, blob), strict=True):
+    for (name, rows), values in zip(outputs_of(done.path, blob).items(), tensors(one, blob), strict=True):
         width = values.shape[1] // anchors
         level = strides.index(int(name.split("_")[1]))
         down, across = (-(-side // strides[level]) for side in (128, 160))
@@ -67,7 +67,7 @@ def test_maps_are_what_the_network_gives(kind: str, with_sigmoid: bool, tmp_path
     one = source(SPECS[kind])
     done = export(one, tmp_path / "net.onnx", Contract("maps", sigmoid=with_sigmoid, size=(128, 256)))
     blob = blob_of(noise(3, 128, 256), one.info.spec.input)
-    outputs = run(done.path, blob)
+    outputs = outputs_of(done.path, blob)
     for (name, found), wanted in zip(outputs.items(), tensors(one, blob), strict=True):
         if name.startswith("score") and with_sigmoid:
             wanted = sigmoid(wanted)
@@ -127,7 +127,7 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     one = source(SPECS["bottleneck, gn"])
     for layout in ("reference", "maps", "end2end"):
         done = export(one, tmp_path / f"{layout}.onnx", Contract(layout, size=(64, 64)))
-        assert done.num_bytes == done.path.stat().st_size
+        assert done.certificate.num_bytes == done.path.stat().st_size
         words = {entry.key: entry.value for entry in onnx.load(done.path).metadata_props}
         assert ModelSpec.from_json(words["spec"]) == one.info.spec
         assert (words["name"], words["licence"], words["source"]) == ("small", "mine", "a test")
@@ -167,7 +167,7 @@ def test_end_to_end_faces_are_those_of_decode(kind: str, size: Any, tmp_path: Pa
     rows = np.sort(np.concatenate([v.ravel() for v in tensors(one, blob_of(canvases, one.info.spec.input))[:3]]))
     rule = Suppression(float(sigmoid(rows[-100:-98].mean())), 0.3, 60)
     done = export(one, tmp_path / "net.onnx", Contract("end2end", size=size, suppression=rule))
-    outputs = run(done.path, canvases)
+    outputs = outputs_of(done.path, canvases)
     assert ("keypoints" in outputs) == (one.info.spec.head.num_keypoints > 0)
     faces = Faces(outputs["boxes"], outputs["scores"], outputs.get("keypoints"), outputs["counts"])
     wanted = expected(one, canvases, rule)
@@ -191,7 +191,7 @@ def test_end_to_end_keeps_the_best_of_too_many_and_fills_up_too_few(tmp_path: Pa
     for most in (2, 1000):  # the 42 rows of this size are fewer
         rule = Suppression(0.0, 1.0, most)
         done = export(one, tmp_path / f"{most}.onnx", Contract("end2end", suppression=rule))
-        outputs = run(done.path, canvases)
+        outputs = outputs_of(done.path, canvases)
         assert outputs["boxes"].shape == (2, most, 4)
         assert outputs["counts"].tolist() == [min(most, 42)] * 2
         for found, picture in zip(outputs["scores"], expected(one, canvases, rule), strict=True):

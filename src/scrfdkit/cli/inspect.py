@@ -1,0 +1,48 @@
+"""`scrfd inspect`: what a network file of any format takes and gives."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from scrfdkit.runtime.base import Binding
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="A network file of any format, or triton://host:port/name.")],
+    runtime: Annotated[str | None, typer.Option("--runtime", help="Ask this runtime.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List inputs and outputs with their names, types and shapes, and what the certificate says."""
+    from pathlib import Path
+
+    from scrfdkit import certificate
+    from scrfdkit.runtime.formats import bindings, is_address, version
+
+    found = bindings(model, runtime)
+    record = None if is_address(model) else certificate.read(Path(model))
+    if as_json:
+        data = {"model": model, "runtime": version(model, runtime), "bindings": [asdict(b) for b in found]}
+        typer.echo(json.dumps(data | {"certificate": asdict(record) if record else None}, indent=2))
+        return
+    typer.echo(f"{model}, as {version(model, runtime)} sees it")
+    if record is not None:
+        state = {True: "passed", False: "failed", None: "not run yet"}[record.passed]
+        typer.echo(f"{record.metadata.get('name', '')} for {record.target}, {record.precision}; certificate: {state}")
+    _print(found)
+
+
+def _print(found: list[Binding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    ranged = any(b.least for b in found)
+    table = Table("", "name", "type", "shape", *(("least", "best", "most") if ranged else ()))
+    for b in found:
+        shapes = (b.shape, b.least, b.best, b.most) if ranged else (b.shape,)
+        table.add_row(b.kind, b.name, b.dtype, *(", ".join(map(str, shape)) for shape in shapes))
+    Console(soft_wrap=True).print(table)

@@ -1,0 +1,117 @@
+"""Export and verification, the same for every target: made aside, tried as users run it, then moved into place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from scrfdkit import atomic, certificate
+from scrfdkit.certificate import Certificate
+from scrfdkit.errors import ModelError
+from scrfdkit.export.measure import Trial, measure
+from scrfdkit.export.order import Order, Target
+from scrfdkit.export.source import Source
+
+
+def export(
+    source: Source,
+    path: str | Path,
+    target: Target,
+    order: Order | None = None,
+    trial: Trial | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    given: str = "",
+) -> Certificate:
+    """Writes a file of the target's format and its certificate, or nothing.
+
+    given: what the weights were called; their path if left out. say: is told what begins.
+    A file that cannot be run here (an engine without its GPU) is written, and its certificate says so.
+    Raises OptionError for what the target cannot do, ModelError where the file computes something else than PyTorch,
+    ScrfdError where it cannot be written.
+    """
+    path, order, trial = Path(path), target.settle(order or Order()), trial or Trial()
+    if path.suffix != target.suffix:
+        raise ModelError(f"{path}: the name of {target.name} files must end in {target.suffix or 'no suffix'}")
+    with _aside(path) as draft:
+        say(f"writing {path.name}")
+        target.write(source, draft, order)
+        outcome = measure(source, draft, target, order, trial, say)
+        if outcome.complaints:
+            raise ModelError(f"{path}: {'; '.join(outcome.complaints)}; nothing was written")
+        made = Certificate(
+            target=target.name,
+            precision=order.precision,
+            contract=order.to_dict(),
+            files=_hashes(draft.parent),
+            num_bytes=sum(f.stat().st_size for f in _files(draft.parent)),
+            metadata=source.info.to_metadata(),
+            source=given or str(source.path),
+            source_sha256=atomic.sha256(source.path) if atomic.is_file(source.path) else "",
+            measured=outcome.measured,
+            passed=outcome.passed,
+        )
+        _install(draft, path, made)
+    return made
+
+
+def verify(
+    path: str | Path,
+    source: Source,
+    target: Target,
+    trial: Trial | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Certificate:
+    """The certificate of a file with what measuring it again gives; its hashes are compared first.
+
+    source: the weights that it was made from. Raises ModelError for a file without a certificate, one that was
+    changed, or other weights.
+    """
+    path = Path(path)
+    old = certificate.check(path)
+    if old is None:
+        raise ModelError(f"{path}: has no certificate beside it ({certificate.beside(path).name})")
+    if old.source_sha256 and atomic.sha256(source.path) != old.source_sha256:
+        raise ModelError(f"{source.path}: is not what {path.name} was made from: its sha256 is another")
+    outcome = measure(source, path, target, Order.from_dict(old.contract, old.precision), trial or Trial(), say)
+    return replace(old, measured={**outcome.measured, "complaints": outcome.complaints}, passed=outcome.passed)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A path of the same name in a hidden folder beside it, which goes away again whatever happens."""
+    folder = atomic.partial_path(path)
+    atomic.make_folder(path.parent)
+    shutil.rmtree(folder, ignore_errors=True)
+    atomic.make_folder(folder)
+    try:
+        yield folder / path.name
+    except OSError as error:
+        raise atomic.write_error(path, error) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.rglob("*") if f.is_file())
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {f.relative_to(folder).as_posix(): atomic.sha256(f) for f in _files(folder)}
+
+
+def _install(draft: Path, path: Path, made: Certificate) -> None:
+    """Moves what was made into place, the main file last but for the certificate.
+
+    The old certificate goes first: a file without one can be opened, one beside that of another cannot.
+    """
+    certificate.beside(path).unlink(missing_ok=True)
+    others = [f for f in draft.parent.iterdir() if f.name != draft.name]
+    for member in (*others, draft):
+        place = path.with_name(member.name)
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        member.replace(place)
+    atomic.save(certificate.beside(path), made.to_json().encode())
