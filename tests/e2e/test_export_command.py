@@ -62,7 +62,7 @@ def test_export_and_use(tmp_path: Path, examples: Path) -> None:
         (("--size", "640x481"), "--size: 640x481: width and height must be multiples of 32, up to 16384"),
         (("--batch", "some"), "--batch: 'some' is neither a number nor 'dynamic'"),
         (("--batch", "0"), "--batch: 0 is not a number from 1 to 1024"),
-        (("--opset", "9"), "--opset: 9 is not a number from 11 to 21"),
+        (("--opset", "9"), "--opset: 9 is not a number from 11 to 26"),
         (("--nms", "0.3"), "--nms: is part of an end2end file only; the reference layout leaves it to who reads it"),
         (("--layout", "end2end", "--score", "2"), "--score: 2.0 is not between 0 and 1"),
         (("--layout", "end2end", "--max-faces", "0"), "--max-faces: 0 is not a number from 1 to 10000"),

@@ -26,7 +26,7 @@ from scrfdkit.model.net import SCRFD
 from scrfdkit.runtime.ort import ort, start
 from scrfdkit.types import Image
 
-OPSETS = range(11, 22)
+OPSETS = range(11, 27)  # the newest that onnxruntime 1.31 reads
 _FACES_OPSET = 13  # where axes became inputs
 
 

@@ -25,6 +25,8 @@ Signature = Hashable
 
 
 _MOVING = {"Reshape", "Transpose", "Identity", "Cast", "Flatten", "Unsqueeze", "Squeeze"}
+_STANDARD = {"", "ai.onnx"}
+_OLDEST_OPSET = 7
 _NORMS = {"BatchNormalization", "InstanceNormalization", "GroupNormalization"}
 
 
@@ -118,18 +120,37 @@ def load_onnx(path: PathLike) -> Any:
         raise WeightError(f"{path}: not a readable ONNX file: {str(error)[:200]}") from None
 
 
+def _check(path: PathLike, model: Any) -> None:
+    """Raises WeightError for operations and inputs that no exported network has: their meaning would be a guess."""
+    import onnx
+
+    if not model.graph.node:
+        raise WeightError(f"{path}: not an ONNX network: it has no operations")
+    for entry in model.opset_import:
+        if entry.domain in _STANDARD and not _OLDEST_OPSET <= entry.version <= onnx.defs.onnx_opset_version():
+            newest = onnx.defs.onnx_opset_version()
+            raise WeightError(f"{path}: its operator set is {entry.version}; {_OLDEST_OPSET} to {newest} can be read")
+    foreign = sorted({node.domain for node in model.graph.node} - _STANDARD)
+    if foreign:
+        raise WeightError(f"{path}: has operations of {', '.join(foreign)}, which are not ONNX's own")
+    known = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value.name for value in model.graph.input if value.name not in known]
+    if len(inputs) != 1:
+        raise WeightError(f"{path}: one input is needed, for pictures; it has {len(inputs)}: {', '.join(inputs[:5])}")
+
+
 class _Graph:
     def __init__(self, path: PathLike) -> None:
         self.path = path
-        self.graph: Any = load_onnx(path).graph
+        model = load_onnx(path)
+        _check(path, model)
+        self.graph: Any = model.graph
         from onnx import numpy_helper
 
         try:
             arrays = {i.name: numpy_helper.to_array(i) for i in self.graph.initializer}
         except Exception as error:
             raise WeightError(f"{path}: not a readable ONNX file: {str(error)[:200]}") from None
-        if not self.graph.node:
-            raise WeightError(f"{path}: not an ONNX network: it has no operations")
         self.constants: dict[str, NDArray[Any]] = arrays
         self.readers: dict[str, list[Any]] = {}
         for node in self.ordered():

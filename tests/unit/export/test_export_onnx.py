@@ -106,7 +106,7 @@ def test_only_plain_operations(tmp_path: Path) -> None:
         assert not [name for node in model.graph.node for name in node.input if " " in name], kind
 
 
-@pytest.mark.parametrize("opset", [11, 12, 13, 18, 21])
+@pytest.mark.parametrize("opset", [11, 12, 13, 18, 21, 26])
 def test_opsets(opset: int, tmp_path: Path) -> None:
     one = source(SPECS["bottleneck, gn"])
     done = export(one, tmp_path / "net.onnx", Contract("maps", size=(64, 64), batch=1), opset)

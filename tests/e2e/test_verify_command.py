@@ -1,0 +1,95 @@
+"""`scrfd export`, `verify` and `inspect` together, as their users run them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from toy_set import make
+from typer.testing import CliRunner
+
+from scrfdkit.certificate import Certificate
+from scrfdkit.cli import app
+from scrfdkit.errors import ModelError, OptionError
+
+
+def scrfd(*words: object, code: int = 0) -> str:
+    done = CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def face(tmp_path_factory: pytest.TempPathFactory, examples: Path) -> Path:
+    path = tmp_path_factory.mktemp("export") / "face.onnx"
+    said = scrfd("export", "scrfd_500m_kps", "-o", path, "--pictures", examples, "--size", "640x640")
+    assert "30 of 30 faces found, 0 more" in said
+    assert "ms a run (1 x 640x640, 1 thread(s), cpu)" in said
+    return path
+
+
+def test_verify_and_inspect(face: Path) -> None:
+    said = scrfd("verify", face)
+    assert f"{face}: the hashes are those of its certificate" in said
+    assert said.rstrip().endswith("passed")
+    told = Certificate.from_json(scrfd("verify", face, "--json"))
+    assert told.measured["faces"]["pictures"] == 1
+    assert (told.passed, told.source) == (True, "scrfd_500m_kps")
+    table = scrfd("inspect", face)
+    assert "certificate: passed" in table
+    assert "batch, 3, 640, 640" in table
+    data = json.loads(scrfd("inspect", face, "--json"))
+    assert data["certificate"]["files"] == dict(told.files)
+    assert [b["name"] for b in data["bindings"]][:2] == ["input.1", "score_8"]
+
+
+def test_scores_on_labelled_pictures(tmp_path: Path) -> None:
+    toy = make(tmp_path / "toy")
+    words = ("export", "scrfd_500m_kps", "-o", tmp_path / "face.onnx", "--size", "320x320", "--data", toy)
+    said = scrfd(*words)
+    assert "AP: ap " in said
+    told = Certificate.from_json((tmp_path / "face.onnx.certificate.json").read_text())
+    assert told.measured["ap"]["ap"] == pytest.approx(told.measured["ap_pytorch"]["ap"], abs=0.01)
+    assert told.measured["ap"]["ap"] > 50
+
+
+def test_a_changed_file_fails(face: Path, tmp_path: Path) -> None:
+    copy = tmp_path / face.name
+    copy.write_bytes(face.read_bytes()[:-1] + b"\x00")
+    (tmp_path / f"{face.name}.certificate.json").write_text(Path(f"{face}.certificate.json").read_text())
+    for verb in ("verify", "inspect"):
+        with pytest.raises(ModelError, match="was changed"):
+            scrfd(verb, copy)
+    with pytest.raises(ModelError, match="was changed"):
+        scrfd("detect", "--model", copy, copy)
+
+
+def test_a_file_without_a_certificate(face: Path, tmp_path: Path) -> None:
+    copy = tmp_path / face.name
+    copy.write_bytes(face.read_bytes())
+    assert "certificate" not in scrfd("inspect", copy)
+    with pytest.raises(ModelError, match="has no certificate"):
+        scrfd("verify", copy)
+
+
+def test_update_writes_what_was_measured(face: Path, tmp_path: Path, examples: Path) -> None:
+    copy, record = tmp_path / face.name, tmp_path / f"{face.name}.certificate.json"
+    copy.write_bytes(face.read_bytes())
+    record.write_text(Path(f"{face}.certificate.json").read_text())
+    scrfd("verify", copy, "--pictures", examples / "astronaut.jpg", "--update")
+    assert Certificate.from_json(record.read_text()).measured["faces"]["faces"] == 1
+
+
+def test_mistakes(face: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--pictures: "):
+        scrfd("verify", face, "--pictures", tmp_path)
+    with pytest.raises(OptionError, match="--gt and --images: name the labels"):
+        scrfd("verify", face, "--gt", tmp_path)
+    with pytest.raises(OptionError, match="--calibrate: only int8"):
+        scrfd("export", "scrfd_500m_kps", "-o", tmp_path / "a.onnx", "--calibrate", face)
+    with pytest.raises(OptionError, match=r"--dynamic: and --size"):
+        scrfd("export", "scrfd_500m_kps", "-o", tmp_path / "a.onnx", "--size", "64x64", "--dynamic")
