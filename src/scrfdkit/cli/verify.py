@@ -1,21 +1,32 @@
-"""`scrfd verify`: an exported file measured again and compared with its certificate."""
+"""`scrfd verify`: exported files measured again and compared with their certificates."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scrfdkit.cli import trial as trials
 from scrfdkit.errors import ModelError
 
+if TYPE_CHECKING:
+    from scrfdkit.certificate import Certificate
+    from scrfdkit.export.measure import Trial
+
+
+_WIDTH = 180
+"""Characters of a line of the table: wrapped cells could not be read."""
+
 
 def command(
-    file: Annotated[Path, typer.Argument(help="A file or folder that `scrfd export` wrote.")],
+    files: Annotated[list[Path], typer.Argument(help="Files or folders that `scrfd export` wrote.")],
     against: Annotated[
         str | None,
-        typer.Option("--against", help="The weights it was made from.", show_default="as the certificate names them"),
+        typer.Option("--against", help="The weights they were made from.", show_default="as certified"),
     ] = None,
     pictures: trials.Pictures = None,
     data: trials.Data = None,
@@ -23,14 +34,32 @@ def command(
     images: trials.Images = None,
     max_drop: trials.MaxDrop = 1.0,
     threads: trials.Threads = 1,
-    update: Annotated[bool, typer.Option("--update", help="Write what was measured into the certificate.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the new certificate as JSON.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Write what was measured into the certificates.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the new certificates as JSON Lines.")] = False,
 ) -> None:
-    """Compare a file with its hashes, run it beside PyTorch again, and show what comes out.
+    """Compare files with their hashes, run them beside PyTorch again, and show what comes out.
 
-    Exit code 1 if it is not good enough any more, or cannot be run here; 2 if it was changed.
+    Exit code 1 if one is not good enough any more, or cannot be run here; 2 if one was changed.
     """
     from scrfdkit import atomic, certificate
+
+    made = []
+    for file in files:
+        new = _verify(file, against, lambda size: trials.trial(pictures, data, gt, images, max_drop, threads, size))
+        made.append((file.name, new))
+        if update:
+            atomic.save(certificate.beside(file), new.to_json().encode())
+        if as_json:
+            typer.echo(json.dumps({"file": str(file), **asdict(new)}))
+        else:
+            _report(file, new)
+    if len(made) > 1 and not as_json:
+        _print(made)
+    raise typer.Exit(0 if all(new.passed for _, new in made) else 1)
+
+
+def _verify(file: Path, against: str | None, how: Callable[[tuple[int, int] | None], Trial]) -> Certificate:
+    from scrfdkit import certificate
 
     old = certificate.check(file)
     if old is None:
@@ -43,17 +72,25 @@ def command(
 
         if old.target not in TARGETS:
             raise ModelError(f"{certificate.beside(file)}: {old.target!r} is no known format")
-        order = Order.from_dict(old.contract, old.precision)
-        how = trials.trial(pictures, data, gt, images, max_drop, threads, order.contract.size)
-        new = verify(file, source, TARGETS[old.target], how, say)
-    if update:
-        atomic.save(certificate.beside(file), new.to_json().encode())
-    if as_json:
-        typer.echo(new.to_json(), nl=False)
-    else:
-        typer.echo(f"{file}: the hashes are those of its certificate")
-        trials.report(new)
-        for complaint in new.measured.get("complaints", ()):
-            typer.echo(f"not good enough: {complaint}")
-        typer.echo({True: "passed", False: "failed", None: "not run"}[new.passed])
-    raise typer.Exit(0 if new.passed else 1)
+        size = Order.from_dict(old.contract, old.precision).contract.size
+        return verify(file, source, TARGETS[old.target], how(size), say)
+
+
+def _report(file: Path, new: Certificate) -> None:
+    typer.echo(f"{file}: the hashes are those of its certificate")
+    trials.report(new)
+    for complaint in new.measured.get("complaints", ()):
+        typer.echo(f"not good enough: {complaint}")
+    typer.echo({True: "passed", False: "failed", None: "not run"}[new.passed])
+
+
+def _print(made: list[tuple[str, Certificate]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from scrfdkit.export.table import COLUMNS, row
+
+    table = Table(*COLUMNS)
+    for name, new in made:
+        table.add_row(*row(name, new))
+    Console(width=_WIDTH).print(table)
