@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 FUZZ_SECONDS ?= 60
+TRITON_VENV ?= .venv-triton
+TRITON_PYTHON ?= /usr/bin/python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow test-gpu lint types fuzz clean
+.PHONY: demo test test-slow test-gpu test-triton lint types fuzz clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +36,20 @@ test-slow: $(VENV)/test.stamp
 test-gpu: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m gpu
 
+# The tritonserver inside nvidia-pytriton loads the library of a Python that a Linux distribution built, and no other. Its
+# own dependencies are for its interface in Python, which is not used; it cannot work with numpy 2, nor opencv with the
+# version in constraints.txt without it.
+$(TRITON_VENV)/server.stamp: pyproject.toml
+	$(TRITON_PYTHON) -c 'import ctypes, ensurepip, sys; ctypes.CDLL("libpython%d.%d.so.1.0" % sys.version_info[:2])' \
+	  || (apt-get update && apt-get install --yes python3-venv "lib$$(basename $$(realpath $(TRITON_PYTHON)))")
+	$(TRITON_PYTHON) -m venv $(TRITON_VENV)
+	$(TRITON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'numpy<2' --editable .
+	$(TRITON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps nvidia-pytriton==0.7.0
+	touch $@
+
+test-triton: $(VENV)/test.stamp $(TRITON_VENV)/server.stamp
+	TRITON_VENV=$(TRITON_VENV) $(BIN)/python -m pytest -m triton tests/triton
+
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,4 +61,4 @@ fuzz: $(VENV)/test.stamp
 	$(BIN)/python tests/fuzz/fuzz_bytes.py -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 tests/fuzz/corpus
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) $(TRITON_VENV) demo build dist

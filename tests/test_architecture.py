@@ -21,10 +21,10 @@ FLOORS = (
     ("views", "model", "data"),
     ("steps", "runtime"),
     ("draw",),
-    ("detector", "sheet"),
+    ("detector", "sheet", "assets"),
     ("benchmark",),
     ("video", "evaluate", "train", "export"),
-    ("files",),
+    ("files", "vastai"),
     ("cli",),
 )
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
@@ -36,12 +36,23 @@ OPTIONAL = {
     "safetensors": {"model", "train"},
     "triton": {"train"},
     "onnx": {"model", "export"},
+    "ncnn": {"runtime"},
+    "pnnx": {"export"},
     "av": {"video"},
     "trackforge": {"video"},
     "pillow_heif": {"image"},
     "scipy": {"evaluate"},
     "faster_coco_eval": {"evaluate"},
-    "onnxruntime": {"runtime"},
+    "onnxruntime": {"runtime", "assets"},
+    "openvino": {"runtime"},
+    "nncf": {"export"},
+    "tritonclient": {"runtime"},
+    "triton_python_backend_utils": {"assets"},
+    "tensorrt": {"runtime"},
+    "tensorrt_rtx": {"runtime"},
+    "ai_edge_litert": {"runtime", "export"},
+    "ai_edge_quantizer": {"export"},
+    "litert_torch": {"export"},
 }
 
 

@@ -106,6 +106,19 @@ def add_run(place: Path) -> None:
     shutil.copy(run / "last.safetensors", run / "best.safetensors")
 
 
+def add_exports(place: Path) -> None:
+    """What other commands have exported."""
+    pytest.importorskip("torch")
+    pytest.importorskip("openvino")
+    from scrfdkit.export.run import export
+    from scrfdkit.export.source import open_source
+    from scrfdkit.export.targets import TARGETS
+
+    source = open_source("scrfd_500m_kps")
+    for name, target in (("face.onnx", "onnx"), ("face.xml", "openvino")):
+        export(source, place / name, TARGETS[target])
+
+
 def test_it_opens_with_the_two_commands() -> None:
     assert [line.split()[1] for line in blocks("")[0].splitlines()] == ["demo", "test"]
     makefile = (ROOT / "Makefile").read_text()
@@ -123,8 +136,12 @@ def test_commands(command: str, place: Path, toy_set: Path) -> None:
     if words[0] in ("eval", "analyze", "data", "calibrate"):
         pytest.importorskip("scipy")
         add_evaluation(place)
+    if words[0] in ("verify", "inspect") or ("face.xml" in words and words[0] != "export"):
+        add_exports(place)
     if words[0] == "bench":
-        words += ["--repeat", "2", "--warmup", "1"]
+        words += ["--iterations" if "--iterations" in words else "--repeat", "2", "--warmup", "1"]
+    if "openvino" in words:
+        pytest.importorskip("nncf")
     if words[0] in ("train", "export"):
         add_labels(place, toy_set)
         if "--data" in words:
@@ -169,7 +186,7 @@ def test_documents_link_to_what_exists() -> None:
 def test_help_of_every_command() -> None:
     verbs = {line.split()[1] for line in commands()}
     assert {"detect", "models", "info", "convert", "bench", "doctor", "eval", "data"} <= verbs
-    assert {"analyze", "calibrate", "train", "export"} <= verbs
+    assert {"analyze", "calibrate", "train", "export", "verify", "inspect"} <= verbs
     for verb in sorted(verbs):
         result = subprocess.run(
             [*SCRFD, verb, "--help"], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"}

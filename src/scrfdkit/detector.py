@@ -15,13 +15,13 @@ from scrfdkit.errors import DeviceError, ImageError, ModelError, OptionError
 from scrfdkit.image import Picture, Source
 from scrfdkit.layout import Layout, identify
 from scrfdkit.options import Options
-from scrfdkit.runtime.base import Runtime
-from scrfdkit.runtime.formats import FORMATS, RUNTIMES, SUFFIXES, is_address, open_runtime
+from scrfdkit.runtime.base import Runtime, within
+from scrfdkit.runtime.formats import FORMATS, RUNTIMES, SUFFIXES, choose, is_address, open_runtime
 from scrfdkit.spec import Input, ModelSpec
 from scrfdkit.types import Detections
 from scrfdkit.views import decoding_target
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 MAX_THREADS = 1024
 _PROBE = (256, 256)  # large enough for every level of a five-level head to have a size of its own
 
@@ -55,8 +55,9 @@ class Detector:
 
         model: a zoo name ("scrfd_2.5g_kps"), a weight file or an exported one (docs/runtimes.md lists the kinds), or
             None for the weights that ship with the package. A file with a certificate is compared with it.
-        device: "cpu", "cuda", or "auto" for CUDA where it works and else the CPU. What runs is in `.device`.
-        strict_device: raise DeviceError instead of falling back to the CPU, and instead of warning about it.
+        device: "cpu", "cuda", "tensorrt" (through onnxruntime), or "auto" for CUDA where it works and else the CPU.
+            What runs is in `.device`.
+        strict_device: raise DeviceError instead of falling back, to CUDA or the CPU, and instead of warning about it.
         runtime: one of `scrfdkit.runtime.formats.RUNTIMES`; None takes what that kind of file is made for.
         threads: of one run of the network; None for one a core.
         options: fields of `Options`.
@@ -74,8 +75,8 @@ class Detector:
         chosen = Options().override(**options)
         found = _resolve(model, runtime)
         loaded = open_runtime(found, runtime, device, threads)
-        if device == "cuda" and loaded.device != "cuda":
-            reason = f"device: cuda was asked for, but {type(loaded).__name__} runs on {loaded.device} here"
+        if device in ("cuda", "tensorrt") and device not in (loaded.device, choose(found, runtime).name):
+            reason = f"device: {device} was asked for, but {type(loaded).__name__} runs on {loaded.device} here"
             if strict_device:
                 raise DeviceError(f"{reason}; `scrfd doctor` shows what is missing")
             warnings.warn(f"{reason}; strict_device=True makes this an error", RuntimeWarning, stacklevel=2)
@@ -83,7 +84,7 @@ class Detector:
 
     @property
     def device(self) -> str:
-        """Where the network really runs: "cpu" or "cuda"."""
+        """Where the network really runs: "cpu", "cuda" or "tensorrt"."""
         return self.runtime.device
 
     @property
@@ -169,7 +170,7 @@ def _input_of(runtime: Runtime) -> Input:
 
 def _probe(runtime: Runtime, path: Path | None) -> Layout:
     """Runs the network once on a blank picture to learn which output is what."""
-    canvas = runtime.input_size or _PROBE
+    canvas = within(runtime, _PROBE)
     try:
         outputs = runtime.run(np.zeros((runtime.batch_size or 1, 3, canvas[1], canvas[0]), np.float32))
         return identify(outputs, canvas)

@@ -25,6 +25,9 @@ from scrfdkit.types import Image
 MAX_PIXELS = 178_956_970
 """Largest picture read by default, in pixels (537 MB once decoded)."""
 
+_SHORTEST = 16
+"""Bytes: no format can hold a picture in fewer, and decoders complain about their own buffers."""
+
 # Pillow knows formats that run other programs (EPS) or are no pictures; only these are tried.
 _FORMATS = ("PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG", "JPEG2000", "PPM", "TGA", "ICO")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
@@ -87,6 +90,8 @@ def load(
         raise ImageError(f"{type(source).__name__}: a picture is a path, bytes, a uint8 array or a Pillow image")
     if not data:
         raise ImageError(f"{label}: the file is empty (zero bytes)")
+    if len(data) < _SHORTEST:
+        raise ImageError(f"{label}: is no picture: it has {len(data)} bytes only")
     if data[:2] == b"\xff\xd8":
         return _named(label, lambda: _from_jpeg(data, label, max_pixels, target))
     return _named(label, lambda: _from_other(data, label, max_pixels))

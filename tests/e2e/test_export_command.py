@@ -16,7 +16,9 @@ from export_files import noise, outputs_of
 from typer.testing import CliRunner
 
 from scrfdkit.cli import app
+from scrfdkit.cli.export import TARGETS
 from scrfdkit.errors import ScrfdError
+from scrfdkit.export import targets
 
 
 def scrfd(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -55,7 +57,7 @@ def test_export_and_use(tmp_path: Path, examples: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--to", "onx"), "--to: 'onx' is not one of ('onnx',)"),
+        (("--to", "onx"), f"--to: 'onx' is not one of {TARGETS}"),
         (("--layout", "rows"), "--layout: 'rows' is not one of ('reference', 'maps', 'end2end')"),
         (("--raw",), "--raw: the reference layout always has its sigmoid; only maps can do without"),
         (("--size", "640"), "--size: '640' is neither WIDTHxHEIGHT, such as 640x480, nor 'dynamic'"),
@@ -83,6 +85,11 @@ def test_missing_networks(tmp_path: Path) -> None:
         assert result.returncode == 2
         assert result.stderr.startswith(f"error: {start}")
     assert not list(tmp_path.iterdir())
+
+
+def test_every_target_can_be_asked_for() -> None:
+    """The command lists them without loading what they need."""
+    assert sorted(TARGETS) == sorted(targets.TARGETS)
 
 
 @pytest.mark.parametrize("package", ["onnx", "torch"])

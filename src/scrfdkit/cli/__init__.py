@@ -21,6 +21,7 @@ from scrfdkit.cli import (
     inspect,
     models,
     train,
+    vastai,
     verify,
 )
 from scrfdkit.errors import ScrfdError
@@ -51,6 +52,7 @@ for _verb in (detect, train, models, info, convert, export, verify, inspect, ben
     app.command(_verb.__name__.rsplit(".", 1)[1])(_verb.command)
 app.add_typer(eval.app, name="eval")
 app.add_typer(data.app, name="data")
+app.add_typer(vastai.app, name="vastai")
 
 
 def main() -> None:

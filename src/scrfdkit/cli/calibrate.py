@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
+from scrfdkit.cli.flags import DeviceName, RuntimeName
 from scrfdkit.errors import OptionError
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def command(
     store: Annotated[bool, typer.Option("--store", help="Keep the thresholds in the weight file itself.")] = False,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep them in a copy of the weight file.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an --output that is there.")] = False,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")] = "auto",
-    runtime: Annotated[Literal["onnxruntime", "pytorch"] | None, typer.Option(help="What runs the network.")] = None,
+    device: Annotated[DeviceName, typer.Option(help="Where the network runs.")] = "auto",
+    runtime: Annotated[RuntimeName | None, typer.Option(help="What runs the network.")] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Pictures at a time.", show_default="one a core")
     ] = None,

@@ -6,10 +6,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from scrfdkit.cli.flags import DeviceName, RuntimeName
 from scrfdkit.errors import OptionError
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def command(
     save_pictures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the close-ups, with their labels in labelv2.txt.")
     ] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")] = "auto",
-    runtime: Annotated[Literal["onnxruntime", "pytorch"] | None, typer.Option(help="What runs the network.")] = None,
+    device: Annotated[DeviceName, typer.Option(help="Where the network runs.")] = "auto",
+    runtime: Annotated[RuntimeName | None, typer.Option(help="What runs the network.")] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Pictures at a time.", show_default="one a core")
     ] = None,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from scrfdkit.cli.flags import as_flags, flags_in_errors, one_line
+from scrfdkit.cli.flags import DeviceName, RuntimeName, as_flags, flags_in_errors, one_line
 from scrfdkit.errors import OptionError, ScrfdError
 
 if TYPE_CHECKING:
@@ -121,16 +121,12 @@ def command(
         str | None,
         typer.Option(metavar="NAME|FILE", help="Network; see `scrfd models`.", rich_help_panel=_RUN),
     ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.", rich_help_panel=_RUN)
-    ] = "auto",
+    device: Annotated[DeviceName, typer.Option(help="Where the network runs.", rich_help_panel=_RUN)] = "auto",
     strict_device: Annotated[
         bool,
         typer.Option("--strict-device", help="Fail rather than run elsewhere than --device.", rich_help_panel=_RUN),
     ] = False,
-    runtime: Annotated[
-        Literal["onnxruntime", "pytorch"] | None, typer.Option(help="What runs the network.", rich_help_panel=_RUN)
-    ] = None,
+    runtime: Annotated[RuntimeName | None, typer.Option(help="What runs the network.", rich_help_panel=_RUN)] = None,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Pictures at a time.", show_default="one a core", rich_help_panel=_RUN),

@@ -15,7 +15,16 @@ _EXTRAS = {  # what each turns on, and the modules it needs by package
     "video": ("video files and cameras", {"av": "av"}),
     "track": ("stable face ids in video", {"trackforge": "trackforge"}),
     "eval": ("WIDER FACE and COCO evaluation", {"scipy": "scipy", "faster-coco-eval": "faster_coco_eval"}),
+    "tensorrt": ("TensorRT engines, by TensorRT-RTX", {"tensorrt-rtx": "tensorrt_rtx", "torch": "torch"}),
+    "triton": ("networks on a server", {"tritonclient": "tritonclient.grpc", "geventhttpclient": "geventhttpclient"}),
+    "openvino": ("OpenVINO files", {"openvino": "scrfdkit.runtime.openvino", "nncf": "nncf"}),  # no telemetry this way
+    "ncnn": ("ncnn files", {"ncnn": "ncnn", "pnnx": "pnnx"}),
     "heif": ("HEIC pictures", {"pillow-heif": "pillow_heif"}),
+    "tflite": ("TFLite runtime", {"ai-edge-litert": "ai_edge_litert"}),
+    "tflite-export": (
+        "TFLite files",
+        {"litert-torch": "litert_converter", "ai-edge-quantizer": "ai_edge_quantizer"},  # the first alone takes 8 s
+    ),
 }
 
 

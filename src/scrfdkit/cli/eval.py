@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from scrfdkit.cli import closeups
+from scrfdkit.cli.flags import DeviceName, RuntimeName
 from scrfdkit.errors import OptionError
 
 app = typer.Typer(help="Score detectors: average precision, intervals, curves, close-ups.", no_args_is_help=True)
@@ -58,8 +59,8 @@ Rough = Annotated[
     bool,
     typer.Option("--rough", help="Also score loose overlap, middle inside, large faces, and one answer a picture."),
 ]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")]
-Runtime = Annotated[Literal["onnxruntime", "pytorch"] | None, typer.Option(help="What runs the network.")]
+Device = Annotated[DeviceName, typer.Option(help="Where the network runs.")]
+Runtime = Annotated[RuntimeName | None, typer.Option(help="What runs the network.")]
 Jobs = Annotated[int | None, typer.Option(min=1, metavar="N", help="Pictures at a time.", show_default="one a core")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from scrfdkit.certificate import Certificate
     from scrfdkit.export.order import Order
 
-TARGETS = ("onnx",)
-_SETTINGS = ("max_batch", "min_size", "max_size", "timing_cache", "backend")
+TARGETS = ("onnx", "tflite", "tensorrt", "vastai", "triton", "torchscript", "torchexport", "ncnn", "openvino")
+_SETTINGS = ("max_batch", "min_size", "max_size", "timing_cache", "compute_capability", "backend")
 _OWN_FIELDS = ("layout", "size", "batch", "opset", "precision", "calibrate", *_SETTINGS)  # called like their flags
 
 
@@ -56,7 +56,7 @@ def command(
     ] = None,
     calibrate: Annotated[
         list[Path] | None,
-        typer.Option("--calibrate", help="int8: pictures or folders to take ranges from; may be repeated."),
+        typer.Option("--calibrate", help="int8, vastai: pictures or folders to take ranges from; may be repeated."),
     ] = None,
     max_batch: Annotated[
         int | None, typer.Option("--max-batch", help="tensorrt, triton: most pictures a run.", show_default="8")
@@ -67,6 +67,10 @@ def command(
     max_size: Annotated[str | None, typer.Option("--max-size", help="tensorrt: largest input size of it.")] = None,
     timing_cache: Annotated[
         Path | None, typer.Option("--timing-cache", help="tensorrt: file that keeps timings from build to build.")
+    ] = None,
+    compute_capability: Annotated[
+        str | None,
+        typer.Option("--compute-capability", help="tensorrt: of GPUs to build for, such as 8.9; TensorRT-RTX only."),
     ] = None,
     backend: Annotated[
         str | None,
@@ -97,6 +101,7 @@ def command(
         "min_size": _pair(min_size, "--min-size"),
         "max_size": _pair(max_size, "--max-size"),
         "timing_cache": None if timing_cache is None else str(timing_cache),
+        "compute_capability": compute_capability,
         "backend": backend,
     }
     if exists(out) and not force:
@@ -138,7 +143,7 @@ def _order(
         raise OptionError(f"--raw: the {layout} layout always has its sigmoid; only maps can do without")
     if precision not in PRECISIONS:
         raise OptionError(f"precision: {precision!r} is not one of {PRECISIONS}")
-    if calibrate and precision != "int8":
+    if calibrate and precision != "int8" and not ROWS[to].calibrates:
         raise OptionError(f"calibrate: only int8 takes ranges from pictures, and this is {precision}")
     names = ("score_threshold", "nms_threshold", "max_faces")
     rule = {name: value for name, value in zip(names, only.values(), strict=True) if value is not None}
@@ -160,7 +165,9 @@ def _report(made: Certificate, out: Path) -> None:
     trials.report(made)
     typer.echo(f"wrote {out} ({made.num_bytes / 1e6:.1f} MB) and its certificate")
     typer.echo(f"licence: {made.metadata['licence'] or 'unknown'}")
-    if contract.layout == "end2end":
+    if made.target in ("triton", "vastai"):
+        typer.echo(f"what to do with it: {out / 'README.md'}")
+    elif contract.layout == "end2end":
         typer.echo("it takes uint8 pictures and gives faces; docs/export.md shows how to run it")
     else:
         typer.echo(f'use it: Detector.open("{out}"), or `scrfd detect --model {out}`')

@@ -5,8 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal, TypeAlias
 
 from scrfdkit.errors import DeviceError, OptionError
+
+RuntimeName: TypeAlias = Literal[
+    "onnxruntime", "pytorch", "torchscript", "torchexport", "openvino", "opencv", "ncnn", "tflite", "tensorrt"
+]
+"""Runtimes that files can be asked to be run with; written out, as listing them must not load what knows them."""
+DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 _FLAGS = {
     "score_threshold": "--score",

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from scrfdkit.runtime.base import Binding
 
 
+_WIDTH = 160
+"""Characters of a line, whatever the terminal's: wrapped shapes could not be read."""
+
+
 def command(
     model: Annotated[str, typer.Argument(help="A network file of any format, or triton://host:port/name.")],
     runtime: Annotated[str | None, typer.Option("--runtime", help="Ask this runtime.")] = None,
@@ -45,4 +49,4 @@ def _print(found: list[Binding]) -> None:
     for b in found:
         shapes = (b.shape, b.least, b.best, b.most) if ranged else (b.shape,)
         table.add_row(b.kind, b.name, b.dtype, *(", ".join(map(str, shape)) for shape in shapes))
-    Console(soft_wrap=True).print(table)
+    Console(width=_WIDTH).print(table)

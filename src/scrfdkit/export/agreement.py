@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from scrfdkit.detector import Detector
 from scrfdkit.image import Source
+from scrfdkit.options import AUTO_LONG_SIDE, Size
+from scrfdkit.runtime.base import within
 from scrfdkit.types import Detections
 
 SCORE = 0.5
@@ -41,8 +43,11 @@ class Agreement:
 
 
 def agreement(first: Detector, second: Detector, pictures: Sequence[Source]) -> Agreement:
-    """Looks at every picture with both, at the size that one of them is fixed to. Raises ImageError."""
-    size = first.runtime.input_size or second.runtime.input_size or "auto"
+    """Looks at every picture with both, at the size that one of them is fixed to, or that an engine's range has.
+    Raises ImageError."""
+    size: Size = first.runtime.input_size or second.runtime.input_size or "auto"
+    if hasattr(second.runtime, "size_range"):
+        size = within(second.runtime, (AUTO_LONG_SIDE, AUTO_LONG_SIDE))
     found = Agreement()
     for picture in pictures:
         ours, theirs = (d.detect(picture, score_threshold=_SURE_SCORE, input_size=size) for d in (first, second))

@@ -12,8 +12,9 @@ from scrfdkit.options import Options
 from scrfdkit.spec import Input
 from scrfdkit.types import Floats
 
-MOST = 256
-"""Pictures that are looked at, spread evenly over those that are given."""
+MOST = 128
+"""Pictures that are looked at, spread evenly over those that are given. The hard AP of scrfd_2.5g_kps in ONNX's int8
+was 76.1 with 16, 76.3 with 32 and 64, 76.4 with 128 and 256."""
 
 
 def choose(pictures: Sequence[Path], most: int = MOST) -> tuple[Path, ...]:
@@ -30,7 +31,8 @@ def blobs(order: Order, spec: Input) -> Iterator[Floats]:
     """
     size = order.contract.size or USUAL_SIZE
     options, found = Options(input_size=size), 0
-    for path in order.calibration:
+    for number, path in enumerate(order.calibration, 1):
+        order.say(f"calibrating: picture {number} of {len(order.calibration)}")
         try:
             picture = image.load(path)
         except ImageError:

@@ -22,14 +22,14 @@ from scrfdkit.export.parity import Parity, blob_of, compare_heads, largest_gap, 
 from scrfdkit.export.reference import Reference
 from scrfdkit.export.source import Source
 from scrfdkit.machine import machine
-from scrfdkit.runtime.base import Runtime
+from scrfdkit.runtime.base import Runtime, within
 from scrfdkit.runtime.formats import open_runtime, version
 from scrfdkit.types import Floats
 
 Score: TypeAlias = Callable[[Detector], Mapping[str, float]]
 """Average precision by name, in percent, the one that decides last."""
 
-TOLERANCES = {"fp32": 1e-3, "fp16": 0.1, "int8": float("inf")}
+TOLERANCES: Mapping[str, float | None] = {"fp32": 1e-3, "fp16": 0.1, "int8": None}
 """Largest difference from PyTorch that is allowed, of a face probability or of a distance in strides. int8 is judged by
 the faces that it finds."""
 
@@ -69,6 +69,7 @@ def measure(
 
     say: is told what begins. Raises ModelError where the file cannot be run for a fault of its own.
     """
+    path = target.inside(path) if target.inside else path
     facts = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
     if order.contract.layout == "end2end" and target.compare is not None:
         say("running it beside PyTorch")
@@ -99,7 +100,7 @@ def _measure(
     facts |= {
         "parity": parity.to_dict(),
         "faces": asdict(found),
-        "batch_difference": _batch_difference(runtime, blob_of(pictures(runtime.input_size or USUAL_SIZE, 3), spec)),
+        "batch_difference": _batch_difference(runtime, blob_of(pictures(within(runtime, USUAL_SIZE), 3), spec)),
         "device": runtime.device,
     }
     if trial.score is not None:
@@ -114,7 +115,7 @@ def _measure(
                 f" --max-ap-drop allows {trial.max_drop:g}"
             )
     say("timing it")
-    size = runtime.input_size or USUAL_SIZE
+    size = within(runtime, USUAL_SIZE)
     blob = blob_of(pictures(size, runtime.batch_size or 1), spec)
     facts["latency"] = {
         "milliseconds": asdict(network(runtime, blob, repeat=trial.repeat)),

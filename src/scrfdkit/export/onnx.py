@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from scrfdkit import atomic
 from scrfdkit.errors import ModelError, OptionError
-from scrfdkit.export import end2end, heads
+from scrfdkit.export import end2end, heads, onnx_int8, onnx_precision
+from scrfdkit.export.calibration import blobs
 from scrfdkit.export.contract import FACE_OUTPUTS, Contract
 from scrfdkit.export.faces import Faces, compare_faces
 from scrfdkit.export.graph import Graph
+from scrfdkit.export.measure import TOLERANCES
 from scrfdkit.export.network import add_network
 from scrfdkit.export.order import OPSET, Order, Target
 from scrfdkit.export.parity import Parity
@@ -31,13 +33,30 @@ _FACES_OPSET = 13  # where axes became inputs
 
 
 def write(source: Source, path: Path, order: Order) -> None:
-    """Writes the graph, after onnx has checked it. Raises OptionError for an opset, ModelError, ScrfdError."""
-    model = build(source.net, source.info, order.contract, order.opset)
+    """Writes the graph, after onnx has checked it. Raises OptionError for an opset or pictures that do not go with
+    int8, ModelError, ScrfdError."""
+    model = _at_precision(build(source.net, source.info, order.contract, order.opset), source, order)
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # several kinds, of onnx and of its shape inference
         raise ModelError(f"{path}: onnx finds a fault in the graph: {error}") from error
     atomic.save(path, model.SerializeToString())
+
+
+def _at_precision(model: Any, source: Source, order: Order) -> Any:
+    if order.precision == "int8":
+        if order.contract.layout == "end2end":
+            raise OptionError(
+                "precision: end2end files are fp32 or fp16; int8 is judged by faces and AP, which need rows or maps"
+            )
+        if order.opset < onnx_int8.OPSET:
+            raise OptionError(
+                f"opset: {order.opset} has no scales a channel, which int8 needs; take {onnx_int8.OPSET} or more"
+            )
+        model = onnx_int8.quantise(model, blobs(order, source.info.spec.input))
+    elif order.precision == "fp16":
+        model = onnx_precision.halve(model)
+    return model
 
 
 def build(net: SCRFD, info: WeightInfo, contract: Contract, opset: int = OPSET, *, probe: bool = False) -> Any:
@@ -62,10 +81,13 @@ def build(net: SCRFD, info: WeightInfo, contract: Contract, opset: int = OPSET, 
 def compare(source: Source, path: Path, order: Order) -> Parity:
     """Runs an end-to-end file in onnxruntime beside the network in PyTorch, and beside a twin that shows the maps
     inside. Raises ModelError where onnxruntime cannot run it."""
-    probe = build(source.net, source.info, order.contract, order.opset, probe=True).SerializeToString()
-    files = FaceSession(probe), FaceSession(path.read_bytes())
+    probe = build(source.net, source.info, order.contract, order.opset, probe=True)
+    if order.precision == "fp16":
+        probe = onnx_precision.halve(probe)
+    files = FaceSession(probe.SerializeToString()), FaceSession(path.read_bytes())
     cases = compare_faces(Reference(source.net), *files, order.contract, source.info.spec.input)
-    return Parity(f"PyTorch {torch.__version__}", f"onnxruntime {ort.__version__}", cases)
+    versions = f"PyTorch {torch.__version__}", f"onnxruntime {ort.__version__}"
+    return Parity(*versions, cases, TOLERANCES[order.precision])
 
 
 class FaceSession:
@@ -93,7 +115,7 @@ TARGET = Target(
     name="onnx",
     suffix=".onnx",
     layouts=("reference", "maps", "end2end"),
-    precisions=("fp32",),
+    precisions=("fp32", "fp16", "int8"),
     open_size=True,
     open_batch=True,
     write=write,

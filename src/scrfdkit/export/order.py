@@ -26,7 +26,8 @@ USUAL_SIZE = (640, 640)
 @dataclass(frozen=True)
 class Order:
     """precision: of weights and, for int8, of activations. calibration: pictures that int8 takes its ranges from.
-    opset: of the ONNX graph. settings: of one target alone, by name, as its module says.
+    opset: of the ONNX graph. settings: of one target alone, by name, as its module says. say: is told how far a long
+    calibration is.
     """
 
     contract: Contract = field(default_factory=Contract)
@@ -34,6 +35,7 @@ class Order:
     calibration: tuple[Path, ...] = ()
     opset: int = OPSET
     settings: Mapping[str, Any] = field(default_factory=dict)
+    say: Callable[[str], None] = field(default=lambda _: None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The contract, opset and settings as plain data, for a certificate; `from_dict` reads it."""
@@ -55,9 +57,11 @@ class Order:
 @dataclass(frozen=True)
 class Target:
     """A format to export to. suffix: of its main file. layouts: the first is the usual one. open_size, open_batch:
-    whether one file can take any. write: makes the file at a path, and others of the same stem beside it. compare:
-    runs it beside PyTorch; None for what every runtime is compared by. settings: names in `Order.settings` that it
-    knows. folder: what is written is a folder.
+    whether one file can take any. write: makes the file at a path, and others of the same stem beside it; what it
+    returns is added to the metadata in the certificate. compare: runs it beside PyTorch; None for what every runtime is
+    compared by. settings: names in `Order.settings` that it knows. folder: what is written is a folder. inside: finds
+    the network's file in it, which is what runs here. calibrates: takes calibration pictures whatever the precision,
+    for a compiler that quantises later.
     """
 
     name: str
@@ -66,10 +70,12 @@ class Target:
     precisions: tuple[Precision, ...]
     open_size: bool
     open_batch: bool
-    write: Callable[[Source, Path, Order], None]
+    write: Callable[[Source, Path, Order], Mapping[str, str] | None]
     compare: Callable[[Source, Path, Order], Parity] | None = None
     settings: tuple[str, ...] = ()
     folder: bool = False
+    inside: Callable[[Path], Path] | None = None
+    calibrates: bool = False
 
     def settle(self, order: Order) -> Order:
         """The order with usual values where the target needs some and none was named.

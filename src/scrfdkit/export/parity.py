@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
@@ -16,7 +17,7 @@ from scrfdkit.errors import ModelError
 from scrfdkit.export.contract import Contract
 from scrfdkit.layout import identify, levels_of
 from scrfdkit.letterbox import place_fixed
-from scrfdkit.runtime.base import Runtime
+from scrfdkit.runtime.base import Runtime, within
 from scrfdkit.spec import Input
 from scrfdkit.types import Floats, Image
 
@@ -53,12 +54,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Parity:
-    """What was compared, and how it came out. reference, candidate: runtimes with their versions."""
+    """What was compared, and how it came out. reference, candidate: runtimes with their versions.
+    tolerance: largest difference allowed, None for any that is a number."""
 
     reference: str
     candidate: str
     cases: tuple[Case, ...]
-    tolerance: float = TOLERANCE
+    tolerance: float | None = TOLERANCE
 
     @property
     def largest(self) -> float:
@@ -67,17 +69,15 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        """Whether no difference is above the tolerance."""
-        return bool(self.largest <= self.tolerance)
+        """Whether no difference is above the tolerance; without one, whether all are numbers."""
+        return bool(self.largest <= (math.inf if self.tolerance is None else self.tolerance))
 
     def complaint(self) -> str:
         """What is wrong with the file, "" if it passed."""
         if self.passed:
             return ""
-        return (
-            f"{self.candidate} differs from {self.reference} by up to {self.largest:.3g}, and at most"
-            f" {self.tolerance:g} is allowed"
-        )
+        least = "only numbers are" if self.tolerance is None else f"at most {self.tolerance:g} is"
+        return f"{self.candidate} differs from {self.reference} by up to {self.largest:.3g}, and {least} allowed"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, `largest` and `passed` as plain data."""
@@ -118,7 +118,8 @@ def compare_heads(reference: Runtime, candidate: Runtime, contract: Contract, sp
     Raises ModelError where one of them cannot run, or gives what is no SCRFD head.
     """
     found = []
-    for size, batch in cases(contract):
+    for wanted, batch in cases(contract):
+        size = within(candidate, wanted)
         blob = blob_of(pictures(size, batch), spec)
         ours = levels(reference.run(blob), size, batch, logits=True)
         theirs = levels(candidate.run(blob), size, batch, logits=contract.logits)

@@ -32,27 +32,30 @@ def export(
     Raises OptionError for what the target cannot do, ModelError where the file computes something else than PyTorch,
     ScrfdError where it cannot be written.
     """
-    path, order, trial = Path(path), target.settle(order or Order()), trial or Trial()
+    path, order, trial = Path(path), replace(target.settle(order or Order()), say=say), trial or Trial()
     if path.suffix != target.suffix:
         raise ModelError(f"{path}: the name of {target.name} files must end in {target.suffix or 'no suffix'}")
+    _check_folder(path)
     with _aside(path) as draft:
         say(f"writing {path.name}")
-        target.write(source, draft, order)
-        outcome = measure(source, draft, target, order, trial, say)
-        if outcome.complaints:
-            raise ModelError(f"{path}: {'; '.join(outcome.complaints)}; nothing was written")
+        told = target.write(source, draft, order)
         made = Certificate(
             target=target.name,
             precision=order.precision,
             contract=order.to_dict(),
             files=_hashes(draft.parent),
             num_bytes=sum(f.stat().st_size for f in _files(draft.parent)),
-            metadata=source.info.to_metadata(),
+            metadata={**source.info.to_metadata(), **(told or {})},
             source=given or str(source.path),
             source_sha256=atomic.sha256(source.path) if atomic.is_file(source.path) else "",
-            measured=outcome.measured,
-            passed=outcome.passed,
         )
+        # Formats that hold no description take it from there, while they are tried too.
+        atomic.save(certificate.beside(draft), made.to_json().encode())
+        outcome = measure(source, draft, target, order, trial, say)
+        if outcome.complaints:
+            raise ModelError(f"{path}: {'; '.join(outcome.complaints)}; nothing was written")
+        certificate.beside(draft).unlink()
+        made = replace(made, measured=outcome.measured, passed=outcome.passed)
         _install(draft, path, made)
     return made
 
@@ -92,6 +95,17 @@ def _aside(path: Path) -> Iterator[Path]:
         raise atomic.write_error(path, error) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_folder(path: Path) -> None:
+    """Raises ModelError for a folder with files that no export made: it would be replaced with all that is in it."""
+    if not atomic.is_folder(path):
+        return
+    old = certificate.read(path)
+    known = old.files if old is not None else {}
+    other = next((f for f in _files(path) if f.relative_to(path.parent).as_posix() not in known), None)
+    if other is not None:
+        raise ModelError(f"{path}: holds {other.relative_to(path)}, which no export wrote; name another folder")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -27,6 +27,7 @@ Signature = Hashable
 _MOVING = {"Reshape", "Transpose", "Identity", "Cast", "Flatten", "Unsqueeze", "Squeeze"}
 _STANDARD = {"", "ai.onnx"}
 _OLDEST_OPSET = 7
+_ROUNDED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger"}
 _NORMS = {"BatchNormalization", "InstanceNormalization", "GroupNormalization"}
 
 
@@ -133,6 +134,8 @@ def _check(path: PathLike, model: Any) -> None:
     foreign = sorted({node.domain for node in model.graph.node} - _STANDARD)
     if foreign:
         raise WeightError(f"{path}: has operations of {', '.join(foreign)}, which are not ONNX's own")
+    if any(node.op_type in _ROUNDED for node in model.graph.node):
+        raise WeightError(f"{path}: its weights are rounded to 8 bits; use the file that it was made from")
     known = {tensor.name for tensor in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in known]
     if len(inputs) != 1:

@@ -36,6 +36,15 @@ class Runtime(Protocol):
         ...
 
 
+def within(runtime: Runtime, size: tuple[int, int]) -> tuple[int, int]:
+    """The (width, height) nearest to `size` that a network takes: its only one, or one of its range if it has a
+    `size_range` (smallest, largest), as engines have."""
+    if runtime.input_size is not None:
+        return runtime.input_size
+    low, high = getattr(runtime, "size_range", (size, size))
+    return min(max(low[0], size[0]), high[0]), min(max(low[1], size[1]), high[1])
+
+
 @dataclass(frozen=True)
 class Binding:
     """An input or output of a file. dtype: as numpy names it. shape: a side each.

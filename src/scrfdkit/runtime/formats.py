@@ -38,6 +38,14 @@ class Format:
 FORMATS = (
     Format("onnxruntime", (".onnx",), "ort", "onnxruntime"),
     Format("pytorch", (".safetensors", ".pth", ".onnx"), "pytorch", "torch", "torch"),
+    Format("torchscript", (".torchscript", ".ts", ".pt"), "torchscript", "torch", "torch"),
+    Format("torchexport", (".pt2",), "exported", "torch", "torch"),
+    Format("openvino", (".xml", ".onnx"), "openvino", "openvino", "openvino"),
+    Format("opencv", (".onnx",), "opencv", "opencv-python-headless"),
+    Format("ncnn", (".param",), "ncnn", "ncnn", "ncnn"),
+    Format("tflite", (".tflite",), "tflite", "ai-edge-litert", "tflite"),
+    Format("tensorrt", (".engine", ".plan", ".trt"), "tensorrt", "tensorrt-rtx", "tensorrt"),
+    Format("triton", (), "triton", "tritonclient", "triton", "triton"),
 )
 RUNTIMES = tuple(row.name for row in FORMATS)
 SUFFIXES = tuple(dict.fromkeys(suffix for row in FORMATS for suffix in row.suffixes))
@@ -54,12 +62,12 @@ def choose(model: str | Path, runtime: str | None = None) -> Format:
     if is_address(model):
         scheme = str(model).partition("://")[0]
         found = [row for row in rows if row.scheme and scheme.split("+")[0] == row.scheme]
-        known = [f"{row.scheme}://" for row in rows if row.scheme]
     else:
         found = [row for row in rows if Path(model).suffix in row.suffixes]
-        known = list(dict.fromkeys(suffix for row in rows for suffix in row.suffixes))
     if found:
         return found[0]
+    known = list(dict.fromkeys(suffix for row in rows for suffix in row.suffixes))
+    known += [f"{row.scheme}://" for row in rows if row.scheme]
     if runtime is None:
         raise ModelError(f"{model}: is of no known kind; these can be opened: {', '.join(known)}")
     raise ModelError(f"{model}: {runtime} reads {', '.join(known)}; leave the runtime out to let the file choose it")

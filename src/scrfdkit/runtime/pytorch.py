@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,10 +60,9 @@ class PyTorchRuntime:
         """
         require_torch("the PyTorch runtime")
         net, info = _network(Path(path))
-        chosen = "cuda" if device in ("cuda", "auto") and _cuda_works() else "cpu"
-        if chosen == "cuda":
-            _switch_off_tf32()
-        return cls(net, info.to_metadata(), chosen, threads)
+        from scrfdkit.runtime.torch_device import choose_device
+
+        return cls(net, info.to_metadata(), choose_device(device), threads)
 
     def run(self, blob: Floats) -> list[Floats]:
         """blob: (B, 3, H, W) float32, normalised RGB, H and W multiples of 32.
@@ -74,12 +72,14 @@ class PyTorchRuntime:
         """
         import torch
 
+        from scrfdkit.runtime.torch_device import num_threads
+
         if blob.ndim != 4 or blob.shape[1] != 3 or blob.dtype != np.float32:
             raise ModelError(f"blob: (B, 3, H, W) float32 is needed, got {blob.shape} {blob.dtype}")
         check_size(blob.shape[3], blob.shape[2])
         if not blob.flags.writeable:
             blob = blob.copy()  # torch warns about read-only memory, although nothing writes into it here
-        with _num_threads(self._threads), torch.inference_mode():
+        with num_threads(self._threads), torch.inference_mode():
             x = torch.from_numpy(blob).to(self.device).contiguous(memory_format=self._format)
             return [output.cpu().numpy() for output in self._net(x)]
 
@@ -112,37 +112,3 @@ def _network(path: Path) -> tuple[SCRFD, WeightInfo]:
         return fuse(net), WeightInfo(name, spec, source=path.name)
     net, info = load(path)
     return (net if info.fused else fuse(net)), info
-
-
-def _cuda_works() -> bool:
-    """A driver may be there and still not run this build of torch; only trying tells."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return False
-    try:
-        return bool((torch.ones(1, device="cuda") + 1).item() == 2)
-    except RuntimeError:
-        return False
-
-
-def _switch_off_tf32() -> None:
-    import torch
-
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-
-
-@contextmanager
-def _num_threads(wanted: int | None) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    if wanted is None or wanted == before:
-        yield
-        return
-    torch.set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -124,8 +124,8 @@ def test_a_folder_is_replaced_whole(weights: Source, tmp_path: Path, monkeypatch
     """Measuring is not what this is about, and there is no runtime for this folder."""
     monkeypatch.setattr(run, "measure", lambda *_: Outcome({}, ran=False))
     place = tmp_path / "out" / "repository"
-    (place / "old").mkdir(parents=True)
-    (place / "old" / "file").touch()
+    run.export(weights, place, replace(folder_target(), write=two_files), Order(SMALL))
+    assert list(content(place)) == ["deep/face.onnx", "old.txt"]
     made = run.export(weights, place, folder_target(), Order(SMALL))
     assert list(content(place)) == ["deep/face.onnx"]
     assert list(made.files) == ["repository/deep/face.onnx"]
@@ -133,6 +133,20 @@ def test_a_folder_is_replaced_whole(weights: Source, tmp_path: Path, monkeypatch
     (place / "deep" / "face.onnx").write_bytes(b"other")
     with pytest.raises(ModelError, match=r"repository/deep/face\.onnx: its sha256"):
         certificate.check(place)
+
+
+def two_files(one: Source, path: Path, order: Order) -> None:
+    folder_target().write(one, path, order)
+    (path / "old.txt").write_text("of the first export")
+
+
+def test_a_folder_of_somebody_else_is_not_replaced(weights: Source, tmp_path: Path) -> None:
+    place = tmp_path / "repository"
+    (place / "theirs").mkdir(parents=True)
+    (place / "theirs" / "model.onnx").write_bytes(b"theirs")
+    with pytest.raises(ModelError, match=r"repository: holds theirs/model\.onnx, which no export wrote"):
+        run.export(weights, place, folder_target(), Order(SMALL))
+    assert content(place) == {"theirs/model.onnx": b"theirs"}
 
 
 def test_a_changed_file_is_not_opened(weights: Source, place: Path) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from scrfdkit import Detector, weights
-from scrfdkit.errors import ModelError
+from scrfdkit.errors import DeviceError, ModelError
+from scrfdkit.runtime.ort import _providers, ort
 
 onnx = pytest.importorskip("onnx")
 
@@ -138,6 +139,72 @@ def test_five_levels_with_one_anchor(five: int, tmp_path: Path) -> None:
     assert detector.num_keypoints == five
     picture = np.random.default_rng(1).integers(0, 256, (500, 700, 3), np.uint8)
     assert len(detector.detect(picture, score_threshold=0.0, nms_threshold=1.0)) > 0
+
+
+@pytest.mark.parametrize("shape", [("b", 3, 20000, 20000), (5000, 3, 640, 640), (10**6, 3, "h", "w")])
+def test_inputs_that_no_memory_can_hold_are_refused(shape: tuple[Any, ...], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"a\.onnx: its input .* is of a size that cannot be run"):
+        Detector.open(rewritten(tmp_path / "a.onnx", shape))
+
+
+TENSORRT, CUDA, CPU = (f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU"))
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "wanted"),
+    [
+        ("cpu", (TENSORRT, CUDA, CPU), [CPU]),
+        ("auto", (TENSORRT, CUDA, CPU), [CUDA, CPU]),
+        ("cuda", (TENSORRT, CUDA, CPU), [CUDA, CPU]),
+        ("tensorrt", (TENSORRT, CUDA, CPU), [TENSORRT, CUDA, CPU]),
+        ("tensorrt", (CUDA, CPU), [CUDA, CPU]),
+        ("tensorrt", (CPU,), [CPU]),
+    ],
+)
+def test_what_is_asked_of_onnxruntime(
+    device: str, there: tuple[str, ...], wanted: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(ort, "get_available_providers", lambda: list(there))
+    chosen = _providers(device)
+    assert [name if isinstance(name, str) else name[0] for name in chosen] == wanted
+    cache = tmp_path / "scrfdkit" / "tensorrt"
+    assert cache.is_dir() == (TENSORRT in wanted)
+    if TENSORRT in wanted:
+        assert chosen[0][1] == {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(cache),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(cache),
+        }
+
+
+def test_engines_are_not_kept_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [TENSORRT, CPU])
+    assert _providers("tensorrt")[0] == (TENSORRT, {})
+
+
+@pytest.mark.skipif(TENSORRT in ort.get_available_providers(), reason="this onnxruntime has TensorRT")
+@pytest.mark.parametrize("runtime", ["onnxruntime", "opencv"])
+def test_without_tensorrt_it_falls_back_or_fails(runtime: str, tmp_path: Path) -> None:
+    path = exported(tmp_path / "a.onnx")
+    with pytest.warns(RuntimeWarning, match=r"device: tensorrt was asked for, but \w+ runs on cpu here"):
+        assert Detector.open(path, device="tensorrt", runtime=runtime).device == "cpu"
+    with pytest.raises(DeviceError, match="tensorrt was asked for"):
+        Detector.open(path, device="tensorrt", runtime=runtime, strict_device=True)
+
+
+def exported(path: Path) -> Path:
+    from export_files import SPECS, source
+
+    from scrfdkit.export.contract import Contract
+    from scrfdkit.export.onnx import build
+
+    one = source(SPECS["basic, bn"])
+    path.write_bytes(build(one.net, one.info, Contract()).SerializeToString())
+    return path
 
 
 def test_telemetry_is_off_before_the_import(tmp_path: Path) -> None:

@@ -1,0 +1,147 @@
+"""TorchScript: programs that `torch.jit` saved, on the CPU or on CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scrfdkit.errors import ModelError
+from scrfdkit.layout import head_names
+from scrfdkit.model.plan import check_size
+from scrfdkit.runtime.base import Binding, Side
+from scrfdkit.runtime.torch_archive import load_script, size_of
+from scrfdkit.runtime.torch_device import choose_device, num_threads
+from scrfdkit.spec import ModelSpec
+from scrfdkit.types import Floats
+
+
+class ProgramRuntime:
+    """A torch program that takes a blob and gives tensors. Any number of threads may call `run` at once.
+
+    device: what really runs, "cpu" or "cuda". input_size, batch_size: as the file says, None for any.
+    """
+
+    def __init__(
+        self, program: Callable[[Tensor], Any], metadata: Mapping[str, str], device: str, threads: int | None
+    ) -> None:
+        self.device = device
+        self.metadata = dict(metadata)
+        self.input_size, self.batch_size = size_of(metadata)
+        self._program = program
+        self._threads = threads
+
+    def run(self, blob: Floats) -> list[NDArray[Any]]:
+        """blob: (B, 3, H, W) float32, normalised RGB, H and W multiples of 32.
+
+        Raises ModelError for a blob of another shape, or where the program fails or gives other things than tensors.
+        """
+        if blob.ndim != 4 or blob.shape[1] != 3 or blob.dtype != np.float32:
+            raise ModelError(f"blob: (B, 3, H, W) float32 is needed, got {blob.shape} {blob.dtype}")
+        check_size(blob.shape[3], blob.shape[2])
+        size = blob.shape[3], blob.shape[2]
+        if self.input_size not in (None, size) or self.batch_size not in (None, len(blob)):
+            wanted = f"{self.batch_size or 'any number of'} picture(s) of {self.input_size or 'any size'}"
+            raise ModelError(f"blob: this file takes {wanted}, got {len(blob)} of {size}")
+        data = np.ascontiguousarray(blob)
+        if not data.flags.writeable:
+            data = data.copy()  # torch warns about read-only memory
+        try:
+            with num_threads(self._threads), torch.inference_mode():
+                found = self._program(torch.from_numpy(data).to(self.device))
+                return [output.float().cpu().numpy() for output in _tensors(found)]
+        except ModelError:
+            raise
+        except Exception as error:  # torch has many kinds
+            words = str(error).strip().splitlines()
+            raise ModelError(
+                f"torch cannot run it on a blob of {blob.shape}: {words[-1] if words else error}"
+            ) from None
+
+
+def open_model(path: str | Path, *, device: str = "auto", threads: int | None = None) -> ProgramRuntime:
+    """Loads a TorchScript file: one that `scrfd export` wrote, or any that takes a blob and gives an SCRFD head.
+
+    A TorchScript file is a program. It is looked through first (`runtime.torch_archive`), but open only what you trust.
+    device: "cpu", "cuda", or "auto" for CUDA where it works; a device that does not work falls back to the CPU.
+    On the CPU half-precision weights are turned into float32, because torch is slow with halves there. threads: of one
+    run, None for torch's own setting. Raises ModelError, naming the file.
+    """
+    path = Path(path)
+    chosen = choose_device(device)
+    module, metadata = load_script(path, chosen)
+    refuse_end2end(path, metadata)
+    takes = [a for a in module.forward.schema.arguments if a.name != "self"]
+    if len(takes) != 1 or str(takes[0].type) != "Tensor":
+        raise ModelError(f"{path}: one tensor (batch, 3, height, width) as input is needed; it has {len(takes)} inputs")
+    return ProgramRuntime(module.float() if chosen == "cpu" else module, metadata, chosen, threads)
+
+
+def bindings(path: str | Path) -> list[Binding]:
+    """Inputs and outputs of a TorchScript file; shapes of outputs are found by running it. Raises ModelError."""
+    module, metadata = load_script(Path(path))
+    return bindings_of(path, module.float(), metadata)
+
+
+def refuse_end2end(path: Path, metadata: Mapping[str, str]) -> None:
+    """Raises ModelError for a file that finds faces by itself."""
+    if metadata.get("layout") == "end2end":
+        raise ModelError(
+            f"{path}: is an end-to-end export, which takes bytes of pictures and gives faces by itself; run it as"
+            " docs/export.md shows, or export the network again with --layout reference"
+        )
+
+
+def bindings_of(path: str | Path, program: Callable[[Tensor], Any], metadata: Mapping[str, str]) -> list[Binding]:
+    """The bindings of a loaded program."""
+    size, batch = size_of(metadata)
+    number: Side = batch or "batch"
+    width, height = size or ("width", "height")
+    spec = _spec(metadata)
+    if metadata.get("layout") == "end2end":
+        points = spec.head.num_keypoints if spec else "?"
+        columns = 5 + 2 * points if isinstance(points, int) else points
+        most = metadata.get("max_faces", "?")
+        return [
+            Binding("images", "input", "uint8", (number, height, width, 3)),
+            Binding("score_threshold", "input", "float32", (1,)),
+            Binding("nms_threshold", "input", "float32", (1,)),
+            Binding("faces", "output", "float32", (number, int(most) if most.isdigit() else most, columns)),
+        ]
+    runtime = ProgramRuntime(program, metadata, "cpu", None)
+    try:
+        outputs = runtime.run(np.zeros((batch or 1, 3, *((size or (256, 256))[::-1])), np.float32))
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    names = head_names(spec) if spec else []
+    if len(names) != len(outputs):
+        names = [f"output{i}" for i in range(len(outputs))]
+    blob = Binding("blob", "input", "float32", (number, 3, height, width))
+    return [blob, *(_output(n, o.shape, number, size is not None) for n, o in zip(names, outputs, strict=True))]
+
+
+def _output(name: str, shape: Sequence[int], batch: Side, fixed: bool) -> Binding:
+    """Maps (B, C, h, w) or rows (B, N, C), whose sides are known only where the input's are."""
+    sides: tuple[Side, ...] = tuple(shape[1:])
+    if not fixed:
+        sides = (shape[1], "?", "?") if len(shape) == 4 else ("?", *shape[2:])
+    return Binding(name, "output", "float32", (batch, *sides))
+
+
+def _spec(metadata: Mapping[str, str]) -> ModelSpec | None:
+    try:
+        return ModelSpec.from_json(metadata["spec"])
+    except (KeyError, ValueError):
+        return None
+
+
+def _tensors(found: Any) -> list[Tensor]:
+    outputs = list(found) if isinstance(found, tuple | list) else [found]
+    if not all(isinstance(output, Tensor) for output in outputs):
+        raise ModelError("the program gives something else than tensors")
+    return outputs
