@@ -3,9 +3,9 @@
     python benchmarks/formats.py NETWORK... --calibrate PICTURES [--pictures PICTURES] [--data WIDER_VAL --gt GT]
         [--only TEXT] [--threads 1] [--max-ap-drop 5] [--output FILE.json] [--table FILE.md]
 
-NETWORK: names or weight files. Files are written into a temporary folder, or --keep FOLDER. A file that fails its
-certificate is listed with the reason. Times are of one run of 640x640, in milliseconds, one format after another in
-one process; so compare them within a table only.
+NETWORK: names or weight files. Files are written into a temporary folder, or into --keep FOLDER, where those that are
+there already are taken as they are. A file that fails its certificate is listed with the reason. Times are the medians
+of runs of 640x640 in one process, all files of a network in turn, round after round, so that they can be compared.
 """
 
 from __future__ import annotations
@@ -13,26 +13,34 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import cv2
 
+from scrfdkit import certificate
+from scrfdkit.benchmark import latency
 from scrfdkit.certificate import Certificate
 from scrfdkit.cli.trial import files
 from scrfdkit.cli.validation import scorer
+from scrfdkit.detector import Detector
 from scrfdkit.errors import ScrfdError
 from scrfdkit.export.calibration import choose
 from scrfdkit.export.contract import Contract
-from scrfdkit.export.measure import Trial
+from scrfdkit.export.measure import Score, Trial
 from scrfdkit.export.order import Order
+from scrfdkit.export.parity import blob_of, pictures
+from scrfdkit.export.reference import Reference
 from scrfdkit.export.run import export
 from scrfdkit.export.source import open_source
 from scrfdkit.export.table import COLUMNS, markdown, row
 from scrfdkit.export.targets import TARGETS
 from scrfdkit.machine import machine
+from scrfdkit.runtime.formats import open_runtime
+from scrfdkit.spec import Input
 
 SIZE = (640, 640)
 OPEN, FIXED = Contract(), Contract(size=SIZE, batch=1)
@@ -61,8 +69,8 @@ ROWS = (
     Row(".tflite", "tflite", FIXED),
     Row("_fp16.tflite", "tflite", FIXED, "fp16"),
     Row("_int8.tflite", "tflite", FIXED, "int8"),
-    Row(".param", "ncnn", Contract("maps")),
-    Row("_fp16.param", "ncnn", Contract("maps"), "fp16"),
+    Row("_ncnn.param", "ncnn", Contract("maps")),
+    Row("_ncnn_fp16.param", "ncnn", Contract("maps"), "fp16"),
     Row(".torchscript", "torchscript"),
     Row("_faces.torchscript", "torchscript", Contract("end2end")),
     Row(".pt2", "torchexport"),
@@ -86,7 +94,7 @@ def main() -> None:
         for network in args.networks:
             lines, made = one_network(network, folder, [r for r in ROWS if args.only in r.end], calibration, trial)
             record["networks"][network] = made
-            text += f"\n`{Path(network).stem}`\n\n{markdown(lines, [c for c in COLUMNS if c != 'sha256'])}"
+            text += f"\n`{open_source(network).info.name}`\n\n{markdown(lines, [c for c in COLUMNS if c != 'sha256'])}"
             for path, content in ((args.output, json.dumps(record, indent=2) + "\n"), (args.table, text.lstrip())):
                 if path is not None:
                     path.write_text(content)  # after each network, as all of them take long
@@ -97,22 +105,55 @@ def one_network(
 ) -> tuple[list[list[str]], list[dict[str, Any]]]:
     """Lines of the table, and certificates or reasons."""
     source = open_source(network)
-    lines, records = [], []
-    place = COLUMNS.index("sha256")
+    trial = replace(trial, score=_remembered(trial.score))
+    made: dict[Path, Certificate] = {}
+    records = []
     for one in rows:
         path = folder / f"{source.info.name}{one.end}"
         order = Order(one.contract, one.precision, calibration if one.precision == "int8" else ())
         try:
-            made: Certificate = export(source, path, TARGETS[one.target], order, trial)
+            there = certificate.check(path) if path.exists() else None
+            how = trial if one.contract.layout != "end2end" else Trial(threads=trial.threads)
+            made[path] = there or export(source, path, TARGETS[one.target], order, how)
         except ScrfdError as error:
-            print(f"{path.name}: {error}")
+            print(f"{path.name}: {error}", flush=True)
             records.append({"file": path.name, "target": one.target, "error": str(error)})
             continue
-        cells = list(row(path.name, made))
-        print(" | ".join(cells), flush=True)
+        print(" | ".join(row(path.name, made[path])), flush=True)
+    times = milliseconds([path for path, known in made.items() if "latency" in known.measured], trial)
+    place, last = COLUMNS.index("sha256"), COLUMNS.index("ms")
+    lines = []
+    for path, known in made.items():
+        cells = [*row(path.name, known)[:last], f"{times[path]:.1f}" if path in times else "-"]
         lines.append(cells[:place] + cells[place + 1 :])
-        records.append({"file": path.name, **asdict(made)})
+        records.append({"file": path.name, "milliseconds": times.get(path), **asdict(known)})
     return lines, records
+
+
+def milliseconds(files: Sequence[Path], trial: Trial) -> dict[Path, float]:
+    """Median time of a run of each, all of them in turn."""
+    runtimes = {path: open_runtime(path, device="cpu", threads=trial.threads) for path in files}
+    blob = blob_of(pictures(SIZE, 1), Input())
+    found: dict[Path, list[float]] = {path: [] for path in files}
+    for _ in range(trial.repeat):
+        for path, runtime in runtimes.items():
+            found[path].append(latency.network(runtime, blob, repeat=1, warmup=1).median)
+    return {path: median(values) for path, values in found.items()}
+
+
+def _remembered(score: Score | None) -> Score | None:
+    """PyTorch's own score is the same for every file."""
+    if score is None:
+        return None
+    known: dict[str, float] = {}
+
+    def once(detector: Detector) -> Mapping[str, float]:
+        if not isinstance(detector.runtime, Reference):
+            return score(detector)
+        known.update(known or score(detector))
+        return known
+
+    return once
 
 
 def _arguments() -> argparse.Namespace:

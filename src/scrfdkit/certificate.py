@@ -7,6 +7,7 @@ the hashes checked first.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -63,14 +64,21 @@ class Certificate:
         for name in ("files", "metadata"):
             if not all(isinstance(value, str) for value in data[name].values()):
                 raise ValueError(f"{name} must hold text only")
-        if any(Path(name).is_absolute() or ".." in Path(name).parts for name in data["files"]):
-            raise ValueError("files must be beside the record")
+        for name in data["files"]:
+            if Path(name).is_absolute() or ".." in Path(name).parts or not name.isprintable():
+                raise ValueError("files must be beside the record")
         return Certificate(**{f.name: data[f.name] for f in fields(Certificate)})
 
 
 def beside(path: Path) -> Path:
     """Where the record of a file is."""
+    path = _named(path)
     return path.with_name(path.name + SUFFIX)
+
+
+def _named(path: Path) -> Path:
+    """The path with its last part, which "." and ".." lack."""
+    return path if path.name not in ("", "..") else Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def read(path: Path) -> Certificate | None:
@@ -94,7 +102,10 @@ def check(path: Path) -> Certificate | None:
     found = read(path)
     if found is None:
         return None
-    if path.name not in found.files and not atomic.is_folder(path):
+    path = _named(path)
+    if atomic.is_folder(path):
+        _check_members(path, found)
+    elif path.name not in found.files:
         raise ModelError(f"{beside(path)}: is of {', '.join(found.files)}, not of {path.name}; remove it")
     for name, wanted in found.files.items():
         member = path.parent / name
@@ -108,3 +119,14 @@ def check(path: Path) -> Certificate | None:
                 f" again, or remove {beside(path).name} if the change is yours"
             )
     return found
+
+
+def _check_members(folder: Path, found: Certificate) -> None:
+    """Raises ModelError where a folder has other files than its record: a server would load them too."""
+    there = {f.relative_to(folder.parent).as_posix() for f in folder.rglob("*") if f.is_file() and f.suffix != ".pyc"}
+    for name in sorted(there ^ set(found.files)):
+        fault = "is not in its certificate" if name in there else "is missing"
+        record = beside(folder).name
+        raise ModelError(f"{folder.parent / name}: {fault}; export {folder.name} again, or remove {record}")
+    if not there:
+        raise ModelError(f"{folder}: is empty; remove {beside(folder).name}")

@@ -42,16 +42,20 @@ def test_export_and_use(tmp_path: Path, examples: Path) -> None:
 
     again = scrfd("export", "sub/face.onnx", "-o", "sub/face.onnx", cwd=tmp_path)
     assert (again.returncode, again.stderr) == (2, "error: sub/face.onnx: is there already; --force overwrites it\n")
+    again = scrfd("export", "sub/face.onnx", "-o", "sub/face.onnx", "--force", cwd=tmp_path)
+    assert again.stderr == "error: sub/face.onnx: is the network that is exported; name another file\n"
     words = ("--layout", "end2end", "--size", "128x96", "--batch", 2, "--score", 0, "--max-faces", 7, "--force")
-    again = scrfd("export", "sub/face.onnx", "-o", "sub/face.onnx", *words, cwd=tmp_path)
+    assert scrfd("export", "scrfd_500m_kps", "-o", "faces.onnx", cwd=tmp_path).returncode == 0
+    again = scrfd("export", "sub/face.onnx", "-o", "faces.onnx", *words, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "  2 x 128x96: " in again.stdout
-    outputs = outputs_of(tmp_path / "sub/face.onnx", noise(2, 128, 96))
+    outputs = outputs_of(tmp_path / "faces.onnx", noise(2, 128, 96))
     assert outputs["boxes"].shape == (2, 7, 4)
     assert outputs["counts"].tolist() == [7, 7]
-    refused = scrfd("detect", "--model", "sub/face.onnx", examples / "astronaut.jpg", cwd=tmp_path)
+    assert scrfd("verify", "faces.onnx", cwd=tmp_path).stdout.endswith("passed\n")
+    refused = scrfd("detect", "--model", "faces.onnx", examples / "astronaut.jpg", cwd=tmp_path)
     assert refused.returncode == 2
-    assert refused.stderr.startswith("error: sub/face.onnx: ")
+    assert refused.stderr.startswith("error: faces.onnx: ")
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def command(
             from scrfdkit.export.run import export
             from scrfdkit.export.targets import TARGETS as ROWS
 
-            made = export(source, out, ROWS[to], order, how, say, model)
+            made = export(source, out, ROWS[to], order, how, say, "" if Path(model).exists() else model)
         except OptionError as error:
             raise OptionError(_flag(str(error))) from None
     _report(made, out)

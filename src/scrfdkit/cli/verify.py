@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,14 +41,12 @@ def command(
 
     Exit code 1 if one is not good enough any more, or cannot be run here; 2 if one was changed.
     """
-    from scrfdkit import atomic, certificate
-
     made = []
     for file in files:
         new = _verify(file, against, lambda size: trials.trial(pictures, data, gt, images, max_drop, threads, size))
         made.append((file.name, new))
         if update:
-            atomic.save(certificate.beside(file), new.to_json().encode())
+            _update(file, new)
         if as_json:
             typer.echo(json.dumps({"file": str(file), **asdict(new)}))
         else:
@@ -58,14 +56,27 @@ def command(
     raise typer.Exit(0 if all(new.passed for _, new in made) else 1)
 
 
+def _update(file: Path, new: Certificate) -> None:
+    """Writes what was measured; what could not be measured this time stays as it was."""
+    from scrfdkit import atomic, certificate
+
+    old = certificate.read(file)
+    if new.passed is None:
+        typer.echo(f"{file}: could not be run, so its certificate stays as it is")
+        return
+    kept = {name: old.measured[name] for name in ("ap", "ap_pytorch") if old and name in old.measured}
+    atomic.save(certificate.beside(file), replace(new, measured={**kept, **new.measured}).to_json().encode())
+
+
 def _verify(file: Path, against: str | None, how: Callable[[tuple[int, int] | None], Trial]) -> Certificate:
-    from scrfdkit import certificate
+    from scrfdkit import atomic, certificate
 
     old = certificate.check(file)
     if old is None:
         raise ModelError(f"{file}: has no certificate ({certificate.beside(file).name}) beside it")
     with trials.progress() as say:
-        source = trials.open_source(against or old.source)
+        beside = file.parent / old.source
+        source = trials.open_source(against or (beside if atomic.is_file(beside) else old.source))
         from scrfdkit.export.order import Order
         from scrfdkit.export.run import verify
         from scrfdkit.export.targets import TARGETS

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scrfdkit.decode import Level, decode, suppress
 from scrfdkit.export.contract import Contract
-from scrfdkit.export.parity import Case, blob_of, cases, difference, largest_gap, levels, pictures
+from scrfdkit.export.parity import Case, blob_of, cases, difference, largest_gap, levels, pictures, worst
 from scrfdkit.runtime.base import Runtime
 from scrfdkit.spec import Input
 from scrfdkit.types import Detections, Image
@@ -71,7 +71,7 @@ def compare_faces(reference: Runtime, probe: Run, file: Run, contract: Contract,
             gaps.append(_gap(faces.of(i), _expected(one, threshold, contract)))
         ours = levels(reference.run(blob_of(canvases, spec)), size, batch, logits=True)
         case = difference(ours, theirs)
-        found.append(replace(case, width=size[0], height=size[1], batch=batch, faces=max(gaps)))
+        found.append(replace(case, width=size[0], height=size[1], batch=batch, faces=worst(gaps)))
     return tuple(found)
 
 
@@ -99,4 +99,4 @@ def _gap(found: Detections, wanted: Detections) -> float:
     gaps = [largest_gap(found.boxes, wanted.boxes[pairs]), largest_gap(found.scores, wanted.scores[pairs])]
     if found.keypoints is not None and wanted.keypoints is not None:
         gaps.append(largest_gap(found.keypoints, wanted.keypoints[pairs]))
-    return max(gaps)
+    return worst(gaps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from scrfdkit.errors import ModelError, OptionError
 from scrfdkit.export.contract import Contract, OutputLayout, Suppression
@@ -47,9 +47,12 @@ class Order:
         rest = dict(data)
         try:
             opset, settings = rest.pop("opset"), rest.pop("settings")
+            good = isinstance(opset, int) and isinstance(settings, dict) and isinstance(rest["sigmoid"], bool)
+            if not good or precision not in PRECISIONS:
+                raise TypeError("precision, opset, settings or sigmoid is of the wrong kind")
             rest["suppression"] = Suppression(**rest["suppression"])
             rest["size"] = tuple(rest["size"]) if rest["size"] else None
-            return Order(Contract(**rest), cast("Precision", precision), (), opset, settings)
+            return Order(Contract(**rest), precision, (), opset, settings)
         except (KeyError, TypeError, OptionError) as error:
             raise ModelError(f"the contract in the certificate cannot be read: {error}") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from typing import Any
@@ -70,7 +70,7 @@ class Parity:
     @property
     def passed(self) -> bool:
         """Whether no difference is above the tolerance; without one, whether all are numbers."""
-        return bool(self.largest <= (math.inf if self.tolerance is None else self.tolerance))
+        return math.isfinite(self.largest) and (self.tolerance is None or self.largest <= self.tolerance)
 
     def complaint(self) -> str:
         """What is wrong with the file, "" if it passed."""
@@ -142,7 +142,7 @@ def difference(first: Sequence[Level], second: Sequence[Level]) -> Case:
 
     def gap(name: str) -> float:
         pairs = [(getattr(a, name), getattr(b, name)) for a, b in zip(first, second, strict=True)]
-        return max((largest_gap(a, b) for a, b in pairs if a is not None), default=0.0)
+        return worst(largest_gap(a, b) for a, b in pairs if a is not None)
 
     shapes = [[(v.stride, v.shape, v.scores.shape, v.offsets is None) for v in side] for side in (first, second)]
     if shapes[0] != shapes[1]:
@@ -153,6 +153,11 @@ def difference(first: Sequence[Level], second: Sequence[Level]) -> Case:
 def largest_gap(first: NDArray[Any], second: NDArray[Any]) -> float:
     """Largest absolute difference of two arrays of one shape, 0 for empty ones, NaN where one of them is."""
     return float(np.abs(first.astype(np.float64) - second).max(initial=0))
+
+
+def worst(gaps: Iterable[float]) -> float:
+    """The largest, 0 without any, NaN where there is one: Python's own `max` would lose it."""
+    return float(np.max([*gaps], initial=0))
 
 
 def _sigmoid(logits: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,18 +28,22 @@ def export(
 ) -> Certificate:
     """Writes a file of the target's format and its certificate, or nothing.
 
-    given: what the weights were called; their path if left out. say: is told what begins.
+    given: name of the weights; if left out, their path from the folder of the new file. say: is told what begins.
     A file that cannot be run here (an engine without its GPU) is written, and its certificate says so.
     Raises OptionError for what the target cannot do, ModelError where the file computes something else than PyTorch,
     ScrfdError where it cannot be written.
     """
-    path, order, trial = Path(path), replace(target.settle(order or Order()), say=say), trial or Trial()
+    path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
+    order, trial = replace(target.settle(order or Order()), say=say), trial or Trial()
     if path.suffix != target.suffix:
         raise ModelError(f"{path}: the name of {target.name} files must end in {target.suffix or 'no suffix'}")
+    if atomic.exists(path) and atomic.exists(source.path) and path.samefile(source.path):
+        raise ModelError(f"{path}: is the network that is exported; name another file")
     _check_folder(path)
     with _aside(path) as draft:
         say(f"writing {path.name}")
         told = target.write(source, draft, order)
+        _check_neighbours(draft, path)
         made = Certificate(
             target=target.name,
             precision=order.precision,
@@ -46,7 +51,7 @@ def export(
             files=_hashes(draft.parent),
             num_bytes=sum(f.stat().st_size for f in _files(draft.parent)),
             metadata={**source.info.to_metadata(), **(told or {})},
-            source=given or str(source.path),
+            source=given or os.path.relpath(source.path, path.parent),
             source_sha256=atomic.sha256(source.path) if atomic.is_file(source.path) else "",
         )
         # Formats that hold no description take it from there, while they are tried too.
@@ -116,16 +121,49 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {f.relative_to(folder).as_posix(): atomic.sha256(f) for f in _files(folder)}
 
 
-def _install(draft: Path, path: Path, made: Certificate) -> None:
-    """Moves what was made into place, the main file last but for the certificate.
-
-    The old certificate goes first: a file without one can be opened, one beside that of another cannot.
-    """
-    certificate.beside(path).unlink(missing_ok=True)
-    others = [f for f in draft.parent.iterdir() if f.name != draft.name]
-    for member in (*others, draft):
+def _check_neighbours(draft: Path, path: Path) -> None:
+    """Raises ModelError where a companion would replace a file that is not of the same export."""
+    old = certificate.read(path)
+    known = old.files if old is not None else {}
+    for member in draft.parent.iterdir():
         place = path.with_name(member.name)
-        if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place)
-        member.replace(place)
-    atomic.save(certificate.beside(path), made.to_json().encode())
+        if member.name != draft.name and atomic.exists(place) and place.name not in known:
+            raise ModelError(
+                f"{place}: is there already, and no certificate says that it is of {path.name}; name another file"
+            )
+
+
+def _install(draft: Path, path: Path, made: Certificate) -> None:
+    """Moves what was made into place, the main file after its companions, or puts back what was there.
+
+    The old certificate stays until the new one replaces it: should all end in the middle, the mixture is refused.
+    """
+    old = draft.parent.with_name(f"{draft.parent.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    moved: list[Path] = []
+    try:
+        old.mkdir()
+        for member in sorted(draft.parent.iterdir(), key=lambda one: one.name == draft.name):
+            place = path.with_name(member.name)
+            if atomic.is_folder(place):
+                place.replace(old / place.name)
+            elif atomic.exists(place):
+                os.link(place, old / place.name)
+            moved.append(place)
+            member.replace(place)
+        atomic.save(certificate.beside(path), made.to_json().encode())
+    except BaseException:
+        for place in moved:
+            _put_back(old / place.name, place)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_back(old: Path, place: Path) -> None:
+    if atomic.is_folder(place):
+        shutil.rmtree(place)
+    if atomic.exists(old):
+        old.replace(place)
+    else:
+        place.unlink(missing_ok=True)

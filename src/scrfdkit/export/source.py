@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scrfdkit import weights, zoo
 from scrfdkit.atomic import exists, is_folder
+from scrfdkit.detector import Detector
 from scrfdkit.errors import ModelError
+from scrfdkit.export.parity import blob_of, difference, levels, pictures
+from scrfdkit.export.reference import Reference
 from scrfdkit.model.checkpoint import WeightInfo, import_pth, load
 from scrfdkit.model.net import SCRFD, fuse
 from scrfdkit.model.onnx_import import import_onnx, onnx_metadata
 from scrfdkit.model.origin import origin_of
+from scrfdkit.runtime.base import within
+from scrfdkit.runtime.ort import OrtRuntime
 
+_LONGEST_NAME = 100
+_SMALL = (320, 320)
+_MOST = 0.1
+"""Largest difference that rounding explains, of files in half precision too."""
 _TRAINED_FIRST = (".safetensors", ".pth", ".onnx")
 
 
@@ -23,6 +34,11 @@ class Source:
     net: SCRFD
     info: WeightInfo
     path: Path
+
+    @property
+    def safe_name(self) -> str:
+        """The network's name without characters that a folder, an address or a command line may not have."""
+        return re.sub(r"[^A-Za-z0-9_.-]+", "_", self.info.name).strip("._-")[:_LONGEST_NAME] or "scrfd"
 
 
 def open_source(model: str | Path) -> Source:
@@ -41,9 +57,32 @@ def open_source(model: str | Path) -> Source:
     else:
         net, name, spec = import_onnx(path)
         metadata = onnx_metadata(path)
+        _check_same(path, net, metadata)
     origin = origin_of(path, metadata, name)
     info = WeightInfo(name, spec, True, origin.metrics, origin.licence or "unknown", origin.source)
     return Source(net, info, path)
+
+
+def _check_same(path: Path, net: SCRFD, metadata: Mapping[str, str]) -> None:
+    """Raises ModelError where an ONNX file does not compute what its weights compute in an SCRFD network.
+
+    Weights are found by where convolutions stand; what happens between them only running the file can tell. An
+    end-to-end file of this package gives faces, which say nothing about that.
+    """
+    if metadata.get("layout") == "end2end":
+        return
+    runtime = OrtRuntime.open(path, threads=1)
+    detector = Detector(runtime)
+    size, batch = within(runtime, _SMALL), runtime.batch_size or 1
+    blob = blob_of(pictures(size, batch), detector.input)
+    ours = levels(Reference(net).run(blob), size, batch, logits=True)
+    theirs = levels(runtime.run(blob), size, batch, logits=detector.layout.logits)
+    gap = difference(ours, theirs).largest
+    if not gap <= _MOST:
+        raise ModelError(
+            f"{path}: has the convolutions of an SCRFD network and computes something else, up to {gap:.2g} strides"
+            " away; it cannot be exported"
+        )
 
 
 def _find(model: str | Path) -> Path:

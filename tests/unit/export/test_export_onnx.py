@@ -236,6 +236,17 @@ def test_a_size_that_no_detector_could_open_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_of_other_activations_is_no_source(tmp_path: Path) -> None:
+    """All its convolutions stand where those of SCRFD do."""
+    model = onnx.load(embedded(".onnx"))
+    for node in model.graph.node:
+        node.op_type = "Elu" if node.op_type == "Relu" else node.op_type
+    path = tmp_path / "elu.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"elu\.onnx: has the convolutions of an SCRFD network and computes something"):
+        open_source(path)
+
+
 def test_every_kind_of_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCRFDKIT_WEIGHTS", str(tmp_path / "none"))
     net, spec = random_net(ZOO["scrfd_500m"].spec), ZOO["scrfd_500m"].spec

@@ -13,7 +13,7 @@ from export_files import SPECS, source
 
 from scrfdkit.errors import ModelError
 from scrfdkit.export.contract import Contract
-from scrfdkit.export.parity import SIZES, Case, Parity, blob_of, cases, compare_heads, pictures
+from scrfdkit.export.parity import SIZES, Case, Parity, blob_of, cases, compare_heads, pictures, worst
 from scrfdkit.export.reference import Reference
 from scrfdkit.letterbox import blank, draw, place_fixed
 from scrfdkit.model.net import SCRFD
@@ -54,13 +54,27 @@ def test_another_head_is_an_error() -> None:
         compare(other.net)
 
 
-def test_not_a_number_never_passes() -> None:
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("stride", [8, 16, 32])
+@pytest.mark.parametrize("head", ["cls", "reg", "kps"])
+def test_what_is_no_number_never_passes(head: str, stride: int, value: float) -> None:
     net = copy.deepcopy(source(SPEC).net)
     with torch.no_grad():
-        net.get_parameter("bbox_head.stride_reg.(8, 8).bias")[0] = math.nan
-    parity = Parity("one", "other", (Case(32, 32, 1, 0.0, 0.0), compare(net)))
-    assert math.isnan(parity.largest)
-    assert not parity.passed
+        net.get_parameter(f"bbox_head.stride_{head}.({stride}, {stride}).bias")[0] = value
+    case = compare(net)
+    if head != "cls" or math.isnan(value):  # a logit without an end is the probability 1
+        assert not math.isfinite(case.largest)
+    for tolerance in (1e-3, None):
+        parity = Parity("one", "other", (Case(32, 32, 1, 0.0, 0.0), case), tolerance)
+        assert not parity.passed or math.isfinite(case.largest)
+        assert bool(parity.complaint()) is not parity.passed
+
+
+def test_the_largest_is_no_number_where_one_is_none() -> None:
+    assert math.isnan(worst([0.0, math.nan, 1.0]))
+    assert math.isnan(worst([math.nan, 1.0]))
+    assert worst([]) == 0.0
+    assert worst([1.0, 2.0]) == 2.0
 
 
 def test_the_tolerance_decides() -> None:

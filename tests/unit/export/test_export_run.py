@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -20,8 +21,9 @@ from export_files import SPECS, export, source
 from scrfdkit import certificate
 from scrfdkit.errors import ModelError, OptionError, ScrfdError
 from scrfdkit.export import run
+from scrfdkit.export.agreement import Agreement
 from scrfdkit.export.contract import Contract
-from scrfdkit.export.measure import Outcome, Trial
+from scrfdkit.export.measure import Outcome, Trial, faces_complaint
 from scrfdkit.export.order import Order, Target
 from scrfdkit.export.run import verify
 from scrfdkit.export.source import Source, open_source
@@ -56,7 +58,7 @@ def test_what_is_left_behind(weights: Source, place: Path) -> None:
     assert sorted(content(place.parent)) == ["face.onnx", "face.onnx.certificate.json"]
     assert certificate.beside(place).read_text() == made.to_json()
     assert certificate.check(place) is not None
-    assert (made.passed, made.source, list(made.files)) == (True, str(weights.path), ["face.onnx"])
+    assert (made.passed, made.source, list(made.files)) == (True, "../weights/small.safetensors", ["face.onnx"])
     measured = made.measured
     assert measured["parity"]["passed"]
     assert 0 <= measured["batch_difference"] < 1e-4
@@ -104,6 +106,64 @@ def test_what_was_there_stays(write: Callable[..., None], weights: Source, place
         assert str(found.value).startswith(str(place.parent))
 
 
+def test_what_breaks_while_files_are_moved_is_put_back(
+    weights: Source, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The certificate, the last of them, cannot be written."""
+    export(weights, place, SMALL)
+    before = content(place.parent)
+
+    def refuse(path: Path, data: bytes) -> None:
+        if path == certificate.beside(place):
+            raise ScrfdError("disk full")
+        path.write_bytes(data)
+
+    monkeypatch.setattr(run.atomic, "save", refuse)
+    with pytest.raises(ScrfdError, match="disk full"):
+        export(weights, place, replace(SMALL, size=(64, 64)))
+    assert content(place.parent) == before
+    assert certificate.check(place) is not None
+
+
+def with_companion(one: Source, path: Path, order: Order) -> None:
+    ONNX.write(one, path, order)
+    path.with_suffix(".bin").write_bytes(b"mine")
+
+
+def test_companions_replace_only_their_own(weights: Source, place: Path) -> None:
+    target = replace(ONNX, write=with_companion)
+    run.export(weights, place, target, Order(SMALL))
+    run.export(weights, place, target, Order(SMALL))
+    before = content(place.parent)
+    other = replace(target, suffix=".onx")
+    with pytest.raises(ModelError, match=r"face\.bin: is there already, and no certificate says"):
+        run.export(weights, place.with_suffix(".onx"), other, Order(SMALL))
+    assert content(place.parent) == before
+
+
+def test_the_network_itself_is_not_overwritten(weights: Source) -> None:
+    with pytest.raises(ModelError, match="is the network that is exported"):
+        run.export(weights, weights.path, replace(ONNX, suffix=".safetensors"), Order(SMALL))
+
+
+def test_a_link_is_followed(weights: Source, place: Path) -> None:
+    place.parent.mkdir()
+    real = place.parent / "real.onnx"
+    real.write_bytes(b"old")
+    place.symlink_to(real)
+    export(weights, place, SMALL)
+    assert place.is_symlink()
+    assert certificate.check(real) is not None
+
+
+@pytest.mark.parametrize("kind", ["pictures", "score"])
+def test_what_an_end_to_end_file_is_not_tried_on(kind: str, weights: Source, place: Path, examples: Path) -> None:
+    trial = Trial(**{kind: [examples / "astronaut.jpg"] if kind == "pictures" else lambda _: {"ap": 1.0}})
+    with pytest.raises(OptionError, match="--data and --pictures: an end2end file"):
+        run.export(weights, place, ONNX, Order(replace(SMALL, layout="end2end")), trial)
+    assert not place.exists()
+
+
 def test_leftovers_of_a_killed_export_go(weights: Source, place: Path) -> None:
     hidden = place.parent / ".face.onnx.partial"
     hidden.mkdir(parents=True)
@@ -130,6 +190,12 @@ def test_a_folder_is_replaced_whole(weights: Source, tmp_path: Path, monkeypatch
     assert list(content(place)) == ["deep/face.onnx"]
     assert list(made.files) == ["repository/deep/face.onnx"]
     assert certificate.check(place) is not None
+    more = place / "more" / "2" / "model.py"
+    more.parent.mkdir(parents=True)
+    more.write_text("import os")
+    with pytest.raises(ModelError, match=r"repository/more/2/model\.py: is not in its certificate"):
+        certificate.check(place)
+    more.unlink()
     (place / "deep" / "face.onnx").write_bytes(b"other")
     with pytest.raises(ModelError, match=r"repository/deep/face\.onnx: its sha256"):
         certificate.check(place)
@@ -205,6 +271,22 @@ def test_the_gate_tells_the_numbers(weights: Source, place: Path) -> None:
     assert not place.exists()
     made = run.export(weights, place, ONNX, Order(SMALL), replace(trial, max_drop=1.6))
     assert made.measured["ap"] == {"easy": 90.0, "hard": 68.5}
+
+
+def test_a_few_faces_may_change_with_int8() -> None:
+    many = Agreement(pictures=50, faces=300, missing=2, extra=1)
+    assert faces_complaint(many, Order(precision="int8")) == ""
+    assert "2 of 300 faces" in faces_complaint(many, Order(precision="fp16"))
+    assert "2 are found" in faces_complaint(replace(many, extra=2), Order(precision="int8"))
+    assert "1 of 30" in faces_complaint(Agreement(pictures=1, faces=30, missing=1), Order(precision="int8"))
+    assert "not numbers" in faces_complaint(replace(many, keypoints=np.nan), Order(precision="int8"))
+
+
+def test_pictures_without_faces_are_not_all_that_a_file_is_judged_by(place: Path, tmp_path: Path) -> None:
+    grey = tmp_path / "grey.png"
+    cv2.imwrite(str(grey), np.full((64, 64, 3), 128, np.uint8))
+    made = run.export(open_source("scrfd_500m_kps"), place, ONNX, Order(), Trial(pictures=[grey]))
+    assert made.measured["faces"]["faces"] == 1
 
 
 def test_a_score_that_is_no_number_does_not_pass(weights: Source, place: Path) -> None:
