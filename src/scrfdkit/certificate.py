@@ -109,6 +109,8 @@ def check(path: Path) -> Certificate | None:
         raise ModelError(f"{beside(path)}: is of {', '.join(found.files)}, not of {path.name}; remove it")
     for name, wanted in found.files.items():
         member = path.parent / name
+        if atomic.is_special(member):
+            raise ModelError(f"{member}: is no regular file")
         try:
             digest = atomic.sha256(member)
         except OSError as error:

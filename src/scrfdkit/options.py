@@ -133,7 +133,7 @@ def _size(value: Any, name: str = "input_size") -> Size:
 def parse_size(text: str, flag: str = "--size") -> Size:
     """A size as a flag gives it: "auto", "original", "640" or "640x480" (width x height). Raises OptionError."""
     parts = text.strip().lower().split("x")
-    if all(part.isdecimal() for part in parts):
+    if all(part.isdecimal() and len(part) < 10 for part in parts):
         numbers = [int(part) for part in parts]
         return _size(numbers[0] if len(numbers) == 1 else tuple(numbers), flag)
     return _size(text, flag)

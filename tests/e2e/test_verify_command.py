@@ -67,6 +67,28 @@ def test_several_files_make_a_table(face: Path, tmp_path: Path) -> None:
     assert all("1 of 1" in row for row in rows)
 
 
+def test_one_bad_file_of_several_does_not_hide_the_others(face: Path, tmp_path: Path) -> None:
+    said = scrfd("verify", face, tmp_path / "gone.onnx", face, code=2)
+    assert "gone.onnx: there is no such file" in said
+    assert said.count("passed") == 2
+    assert sum("onnx fp32" in line for line in said.splitlines()) == 2
+
+
+def test_what_cannot_be_open_is_told(tmp_path: Path) -> None:
+    for words, message in (
+        (("--to", "tflite", "--dynamic"), "--dynamic: tflite files have a fixed size"),
+        (("--to", "ncnn", "--batch", "dynamic"), "--batch: ncnn files have a fixed number"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            scrfd("export", "scrfd_500m_kps", "-o", tmp_path / "face", *words)
+
+
+def test_inspect_looks_into_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "vastai"
+    scrfd("export", "scrfd_500m_kps", "--to", "vastai", "-o", folder)
+    assert "score_8" in scrfd("inspect", folder)
+
+
 def test_a_changed_file_fails(face: Path, tmp_path: Path) -> None:
     copy = tmp_path / face.name
     copy.write_bytes(face.read_bytes()[:-1] + b"\x00")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,6 +110,7 @@ def command(
     with trials.progress() as say:
         source = trials.open_source(model)
         try:
+            _check_dynamic(to, dynamic or size == "dynamic", batch == "dynamic")
             order = _order(to, precision, opset, given, only, calibrate or [], settings)
             how = trials.trial(pictures, data, gt, images, max_drop, threads, order.contract.size)
             from scrfdkit.export.run import export
@@ -170,7 +172,7 @@ def _report(made: Certificate, out: Path) -> None:
     elif contract.layout == "end2end":
         typer.echo("it takes uint8 pictures and gives faces; docs/export.md shows how to run it")
     else:
-        typer.echo(f'use it: Detector.open("{out}"), or `scrfd detect --model {out}`')
+        typer.echo(f'use it: Detector.open("{out}"), or `scrfd detect --model {shlex.quote(str(out))}`')
 
 
 def _flag(message: str) -> str:
@@ -184,6 +186,16 @@ def _size(text: str | None, dynamic: bool) -> tuple[int, int] | None:
     if text is not None and dynamic:
         raise OptionError("--dynamic: and --size cannot be both; dynamic is any size")
     return None if text == "dynamic" else _pair(text, "--size")
+
+
+def _check_dynamic(to: str, size: bool, batch: bool) -> None:
+    """Raises OptionError where what was asked to be open cannot be."""
+    from scrfdkit.export.targets import TARGETS as ROWS
+
+    if size and not ROWS[to].open_size:
+        raise OptionError(f"--dynamic: {to} files have a fixed size; name it with --size, or leave it at 640x640")
+    if batch and not ROWS[to].open_batch:
+        raise OptionError(f"--batch: {to} files have a fixed number of pictures; name it, or leave it at 1")
 
 
 def _pair(text: str | None, flag: str) -> tuple[int, int] | None:

@@ -110,8 +110,9 @@ def _of_onnx(
 ) -> tuple[str | None, ModelSpec | None, dict[str, Any]]:
     """known: the network, where the file is known to the package."""
     from scrfdkit.model.origin import own_words
+    from scrfdkit.runtime.ort import start
 
-    session = _session(path)
+    session = start(path)
     facts |= {f"input {i.name}": f"{i.type} {i.shape}" for i in session.get_inputs()}
     facts |= {f"output {o.name}": f"{o.type} {o.shape}" for o in session.get_outputs()}
     metadata = session.get_modelmeta().custom_metadata_map
@@ -131,16 +132,6 @@ def _of_onnx(
         facts["recognition"] = str(error)
         return (metadata.get("name") if spec else None), spec, facts
     return name, found, facts
-
-
-def _session(path: Path) -> Any:
-    from scrfdkit.runtime.ort import ort
-
-    ort.set_default_logger_severity(3)
-    try:
-        return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions share no parent of their own
-        raise ModelError(f"{path}: onnxruntime cannot load it: {str(error)[:200]}") from None
 
 
 def _own_spec(metadata: Mapping[str, str]) -> ModelSpec | None:

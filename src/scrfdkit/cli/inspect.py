@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from scrfdkit.certificate import Certificate
     from scrfdkit.runtime.base import Binding
 
 
@@ -22,22 +24,29 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List inputs and outputs with their names, types and shapes, and what the certificate says."""
-    from pathlib import Path
-
     from scrfdkit import certificate
     from scrfdkit.runtime.formats import bindings, is_address, version
 
-    found = bindings(model, runtime)
-    record = None if is_address(model) else certificate.read(Path(model))
+    record = None if is_address(model) else certificate.check(Path(model))
+    subject = _inside(Path(model), record) if record is not None and Path(model).is_dir() else model
+    found = bindings(subject, runtime)
     if as_json:
-        data = {"model": model, "runtime": version(model, runtime), "bindings": [asdict(b) for b in found]}
+        data = {"model": model, "runtime": version(subject, runtime), "bindings": [asdict(b) for b in found]}
         typer.echo(json.dumps(data | {"certificate": asdict(record) if record else None}, indent=2))
         return
-    typer.echo(f"{model}, as {version(model, runtime)} sees it")
+    typer.echo(f"{model}, as {version(subject, runtime)} sees it")
     if record is not None:
         state = {True: "passed", False: "failed", None: "not run yet"}[record.passed]
         typer.echo(f"{record.metadata.get('name', '')} for {record.target}, {record.precision}; certificate: {state}")
     _print(found)
+
+
+def _inside(folder: Path, record: Certificate) -> str:
+    """The network's file in an exported folder."""
+    from scrfdkit.cli.trial import targets
+
+    target = targets().get(record.target)
+    return str(target.inside(folder)) if target is not None and target.inside is not None else str(folder)
 
 
 def _print(found: list[Binding]) -> None:

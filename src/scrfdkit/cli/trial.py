@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from scrfdkit.errors import MissingExtraError, OptionError
 if TYPE_CHECKING:
     from scrfdkit.certificate import Certificate
     from scrfdkit.export.measure import Trial
+    from scrfdkit.export.order import Target
     from scrfdkit.export.source import Source
 
 Pictures = Annotated[
@@ -48,6 +50,8 @@ def trial(
     if data is None and (gt is not None or images is not None):
         raise OptionError("--gt and --images: name the labels or the folder of the pictures with --data")
     check_threads(threads)
+    if not math.isfinite(max_drop):
+        raise OptionError(f"--max-ap-drop: {max_drop} is no number")
     mode = f"{size[0]}x{size[1]}" if size else "640"
     score = scorer(data, gt, images, mode) if data is not None else None
     return Trial(files(pictures or [], "--pictures"), score, max_drop, threads=threads)
@@ -55,8 +59,12 @@ def trial(
 
 def files(places: list[Path], flag: str) -> tuple[Path, ...]:
     """The pictures in files and folders. Raises OptionError where there are none."""
+    from scrfdkit.atomic import exists
     from scrfdkit.files.inputs import expand
 
+    for place in places:
+        if not exists(place):
+            raise OptionError(f"{flag}: {place}: there is no such file or folder")
     found = expand([str(place) for place in places])
     problem = next((source for source in found if source.problem), None)
     if problem is not None:
@@ -67,15 +75,22 @@ def files(places: list[Path], flag: str) -> tuple[Path, ...]:
     return pictures
 
 
-def open_source(model: str | Path) -> Source:
-    """`export.source.open_source`, with a missing package named with its extra."""
+def targets() -> Mapping[str, Target]:
+    """All formats by their names. Raises MissingExtraError, naming the extra."""
     try:
-        from scrfdkit.export import targets  # noqa: F401 - whatever is missing for any of this is told here
-        from scrfdkit.export.source import open_source
+        from scrfdkit.export.targets import TARGETS
     except ImportError as error:
         if error.name in ("torch", "onnx", "safetensors"):
             raise MissingExtraError("exporting", "export", error.name) from None
         raise
+    return TARGETS
+
+
+def open_source(model: str | Path) -> Source:
+    """As `export.source.open_source`, after making sure that all that it needs is installed."""
+    targets()
+    from scrfdkit.export.source import open_source
+
     return open_source(model)
 
 
@@ -118,6 +133,8 @@ def _report_faces(measured: Mapping[str, Any]) -> None:
     typer.echo(f"{faces['pictures']} picture(s): {found}; boxes within {faces['boxes']:.2g}{points} pixels")
     if measured["batch_difference"] is not None:
         typer.echo(f"a picture in a batch and by itself: within {measured['batch_difference']:.1e}")
+    if "ap" not in measured and measured["parity"]["tolerance"] is None:
+        typer.echo("AP was not measured; --data does, and --max-ap-drop says how much may be lost")
     if "ap" in measured:
         pairs = zip(measured["ap"].items(), measured["ap_pytorch"].values(), strict=True)
         typer.echo("AP: " + ", ".join(f"{name} {ap:.2f} (PyTorch {plain:.2f})" for (name, ap), plain in pairs))

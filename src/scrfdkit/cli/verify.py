@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scrfdkit.cli import trial as trials
-from scrfdkit.errors import ModelError
+from scrfdkit.errors import ModelError, ScrfdError, WeightError
 
 if TYPE_CHECKING:
     from scrfdkit.certificate import Certificate
@@ -41,9 +41,16 @@ def command(
 
     Exit code 1 if one is not good enough any more, or cannot be run here; 2 if one was changed.
     """
-    made = []
+    made, refused = [], 0
     for file in files:
-        new = _verify(file, against, lambda size: trials.trial(pictures, data, gt, images, max_drop, threads, size))
+        try:
+            new = _verify(file, against, lambda size: trials.trial(pictures, data, gt, images, max_drop, threads, size))
+        except ScrfdError as error:
+            if len(files) == 1:
+                raise
+            typer.echo(f"error: {error}", err=True)  # and on to the others
+            refused += 1
+            continue
         made.append((file.name, new))
         if update:
             _update(file, new)
@@ -51,9 +58,9 @@ def command(
             typer.echo(json.dumps({"file": str(file), **asdict(new)}))
         else:
             _report(file, new)
-    if len(made) > 1 and not as_json:
+    if len(files) > 1 and not as_json:
         _print(made)
-    raise typer.Exit(0 if all(new.passed for _, new in made) else 1)
+    raise typer.Exit(2 if refused else 0 if all(new.passed for _, new in made) else 1)
 
 
 def _update(file: Path, new: Certificate) -> None:
@@ -72,11 +79,16 @@ def _verify(file: Path, against: str | None, how: Callable[[tuple[int, int] | No
     from scrfdkit import atomic, certificate
 
     old = certificate.check(file)
+    if not atomic.exists(file):
+        raise ModelError(f"{file}: there is no such file")
     if old is None:
         raise ModelError(f"{file}: has no certificate ({certificate.beside(file).name}) beside it")
     with trials.progress() as say:
         beside = file.parent / old.source
-        source = trials.open_source(against or (beside if atomic.is_file(beside) else old.source))
+        try:
+            source = trials.open_source(against or (beside if atomic.is_file(beside) else old.source))
+        except (ModelError, WeightError) as error:
+            raise type(error)(f"{error}; --against names the weights that {file.name} was made from") from None
         from scrfdkit.export.order import Order
         from scrfdkit.export.run import verify
         from scrfdkit.export.targets import TARGETS

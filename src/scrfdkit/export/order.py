@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ OPSET = 17
 """Of the ONNX graph, which most targets are made from: new enough for all operations, old enough for converters of some
 years ago."""
 USUAL_SIZE = (640, 640)
+_MOST_PIXELS = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,11 @@ class Order:
                 raise TypeError("precision, opset, settings or sigmoid is of the wrong kind")
             rest["suppression"] = Suppression(**rest["suppression"])
             rest["size"] = tuple(rest["size"]) if rest["size"] else None
-            return Order(Contract(**rest), precision, (), opset, settings)
+            contract = Contract(**rest)
+            pixels = math.prod(contract.size or USUAL_SIZE) * (contract.batch or 1)
+            if pixels > _MOST_PIXELS:
+                raise TypeError(f"a run of {pixels} pixels would not end")
+            return Order(contract, precision, (), opset, settings)
         except (KeyError, TypeError, OptionError) as error:
             raise ModelError(f"the contract in the certificate cannot be read: {error}") from None
 

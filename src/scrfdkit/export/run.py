@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -61,7 +63,10 @@ def export(
             raise ModelError(f"{path}: {'; '.join(outcome.complaints)}; nothing was written")
         certificate.beside(draft).unlink()
         made = replace(made, measured=outcome.measured, passed=outcome.passed)
-        _install(draft, path, made)
+        with _alone(path.parent):
+            _check_folder(path)
+            _check_neighbours(draft, path)
+            _install(draft, path, made)
     return made
 
 
@@ -89,10 +94,16 @@ def verify(
 
 @contextmanager
 def _aside(path: Path) -> Iterator[Path]:
-    """A path of the same name in a hidden folder beside it, which goes away again whatever happens."""
-    folder = atomic.partial_path(path)
+    """A path of the same name in a hidden folder beside it, which goes away again whatever happens.
+
+    Each process has its own, so that two exports to one place do not mix; those of processes that are gone go too.
+    """
+    start = atomic.partial_path(path)
+    folder = start.with_name(f"{start.name}.{os.getpid()}")
     atomic.make_folder(path.parent)
-    shutil.rmtree(folder, ignore_errors=True)
+    for left in path.parent.glob(f"{glob.escape(start.name)}.*"):
+        if left == folder or not _alive(left.suffix[1:]):
+            shutil.rmtree(left, ignore_errors=True)
     atomic.make_folder(folder)
     try:
         yield folder / path.name
@@ -100,6 +111,27 @@ def _aside(path: Path) -> Iterator[Path]:
         raise atomic.write_error(path, error) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process moves files into a folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _check_folder(path: Path) -> None:

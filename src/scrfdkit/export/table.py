@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scrfdkit.certificate import Certificate
+from scrfdkit.spec import ModelSpec
 
 COLUMNS = (
     "file", "format", "MB", "sha256", "raw", "boxes", "key points", "faces", "batch", "AP", "ms",
@@ -28,12 +29,16 @@ def row(name: str, made: Certificate) -> tuple[str, ...]:
         digest[:12],
         _small(measured["parity"]["largest"]) if "parity" in measured else "not run",
         _small(faces["boxes"]) if faces else _NONE,
-        _small(faces["keypoints"]) if faces else _NONE,
+        _small(faces["keypoints"]) if faces and _has_points(made) else _NONE,
         f"{faces['faces'] - faces['missing']} of {faces['faces']}" if faces else _NONE,
         _small(measured.get("batch_difference")),
         _ap(measured),
         f"{measured['latency']['milliseconds']['median']:.1f}" if "latency" in measured else _NONE,
     )
+
+
+def _has_points(made: Certificate) -> bool:
+    return bool(ModelSpec.from_json(made.metadata["spec"]).head.num_keypoints)
 
 
 def markdown(rows: Sequence[Sequence[str]], columns: Sequence[str] = COLUMNS) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scrfdkit import atomic
-from scrfdkit.errors import DeviceError, ModelError, OptionError
+from scrfdkit.errors import DeviceError, ModelError, OptionError, ScrfdError
 from scrfdkit.export import heads
 from scrfdkit.export.contract import Contract
 from scrfdkit.export.graph import Graph
@@ -157,7 +157,8 @@ def _add_profile(builder: Any, config: Any, given: Any, profile: Profile) -> Non
 
 
 def _use_cache(found: Library, config: Any, path: Path) -> None:
-    """Reads a timing cache, or begins one; TensorRT ignores what another version or GPU left in it."""
+    """Reads a timing cache, or begins one: also where another version or GPU has left the file, which TensorRT refuses
+    as a whole."""
     if not hasattr(config, "create_timing_cache"):
         raise OptionError(f"timing_cache: {found.name} {found.version} has none; leave it out")
     with _deprecated():
@@ -171,12 +172,22 @@ def _use_cache(found: Library, config: Any, path: Path) -> None:
         if data and data[:4] != empty[:4]:
             raise OptionError(f"timing_cache: {path} is no timing cache, and would be overwritten; name another file")
     with _deprecated():
-        config.set_timing_cache(config.create_timing_cache(data), False)
+        read = config.create_timing_cache(data)
+        if read is None or not config.set_timing_cache(read, False):
+            config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 def _save_cache(config: Any, path: Path) -> None:
+    """Warns where it cannot be kept: the engine, which may have taken long, is there."""
     with _deprecated():
-        atomic.save(path, bytes(config.get_timing_cache().serialize()))
+        cache = config.get_timing_cache()
+        data = None if cache is None else bytes(cache.serialize())
+    try:
+        if data is None:
+            raise ScrfdError("TensorRT has kept no times")
+        atomic.save(path, data)
+    except ScrfdError as error:
+        warnings.warn(f"timing_cache: {error}; the next engine takes as long to build", RuntimeWarning, stacklevel=2)
 
 
 def _deprecated() -> warnings.catch_warnings[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -23,6 +22,8 @@ from scrfdkit.runtime.ort import bindings
 Kind: TypeAlias = Literal["KIND_AUTO", "KIND_GPU", "KIND_CPU"]
 
 USUAL_BATCH = 8
+MAX_SIDE = 2048
+"""Longest side that a request may ask for, unless the configuration is changed."""
 GRAPH = "graph.onnx"
 """What an engine was built from, beside it."""
 _VERSION = "1"
@@ -63,7 +64,7 @@ def write(source: Source, path: Path, order: Order) -> Mapping[str, str] | None:
     name, max_batch = _backend(order), _max_batch(order)
     if order.contract.batch is not None:
         raise OptionError("batch: Triton fills batches itself; leave it out, and limit them with max_batch")
-    backend, model = BACKENDS[name], model_name(source)
+    backend, model = BACKENDS[name], source.safe_name
     folder = _version(path, model)
     said = _write_network(source, folder / backend.file, backend, order, max_batch)
     if name == "python":
@@ -75,7 +76,7 @@ def write(source: Source, path: Path, order: Order) -> Mapping[str, str] | None:
     _save(path, network.to_message())
     for script in ("letterbox", "decode"):
         _install(script, _version(path, f"{model}_{script}"))
-    for message in _around(network, source, order):
+    for message in _around(network, source, *_sizes(order, name, max_batch), order.contract.logits):
         _save(path, message)
     # Storage that knows no empty folders would lose the version of a model without a file.
     atomic.save(_version(path, f"{model}_faces") / ".keep", b"")
@@ -91,11 +92,6 @@ def network_file(path: Path) -> Path:
     if not found:
         raise ModelError(f"{path}: there is no network in this repository")
     return found[0]
-
-
-def model_name(source: Source) -> str:
-    """What the server calls the network: its name, without characters that a folder or an address may not have."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", source.info.name).strip("._-") or "scrfd"
 
 
 def _backend(order: Order) -> str:
@@ -146,6 +142,17 @@ def _signature(source: Source, folder: Path, backend: Backend, order: Order) -> 
     return sides["input"], sides["output"]
 
 
+def _sizes(order: Order, backend: str, max_batch: int) -> tuple[tuple[int, int], int]:
+    """The (width, height) that requests get unless they ask for another, and the longest side that they may ask for."""
+    if backend == "tensorrt":
+        from scrfdkit.export.tensorrt import profile_of
+
+        _, usual, largest = profile_of(replace(order, settings={**order.settings, "max_batch": max_batch})).sizes
+        return usual, max(largest)
+    usual = order.contract.size or USUAL_SIZE
+    return usual, max(MAX_SIDE, *usual)
+
+
 def _engine_notes(graph: Path, order: Order, max_batch: int) -> str:
     """How to build the engine again where the server is: it takes those of its own version and GPU only."""
     from scrfdkit.export.tensorrt import profile_of
@@ -160,11 +167,12 @@ def _engine_notes(graph: Path, order: Order, max_batch: int) -> str:
     )
 
 
-def _around(network: Model, source: Source, order: Order) -> tuple[Message, Message, Message]:
-    """The models before and after the network, and the ensemble of all three."""
+def _around(
+    network: Model, source: Source, size: tuple[int, int], max_side: int, logits: bool
+) -> tuple[Message, Message, Message]:
+    """The models before and after the network, and the ensemble of all three. size, max_side: as of `_sizes`."""
     (given,) = network.inputs
     blob = replace(given, name="blob")
-    width, height = order.contract.size or USUAL_SIZE
     usual = Options()
     spec, points = network.parameters["spec"], source.info.spec.head.num_keypoints
     letterbox = Model(
@@ -173,7 +181,12 @@ def _around(network: Model, source: Source, order: Order) -> tuple[Message, Mess
         _PYTHON,
         [_PICTURE],
         [blob, _PLACEMENT],
-        {"spec": spec, "input_size": f"{width}x{height}", "max_pixels": str(usual.max_pixels)},
+        {
+            "spec": spec,
+            "input_size": f"{size[0]}x{size[1]}",
+            "max_pixels": str(usual.max_pixels),
+            "max_side": str(max_side),
+        },
         "KIND_CPU",
         instances=2,
     )
@@ -190,7 +203,7 @@ def _around(network: Model, source: Source, order: Order) -> tuple[Message, Mess
             "score_threshold": str(usual.score_threshold),
             "nms_threshold": str(usual.nms_threshold),
             "max_faces": str(usual.max_faces),
-            "logits": "true" if order.contract.logits else "false",
+            "logits": "true" if logits else "false",
         },
         "KIND_CPU",
     )

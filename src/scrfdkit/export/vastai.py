@@ -35,7 +35,7 @@ def write(source: Source, path: Path, order: Order) -> None:
         raise OptionError("layout: what decodes a device's outputs takes the sigmoid itself; leave out --sigmoid")
     if size is None or size[0] != size[1]:
         raise OptionError("size: the build file pads pictures to squares, so width and height must be the same")
-    name, spec, side, batch = source.info.name, source.info.spec, size[0], order.contract.batch or 1
+    name, spec, side, batch = source.safe_name, source.info.spec, size[0], order.contract.batch or 1
     atomic.make_folder(path)
     onnx.write(source, path / GRAPH, order)
     count = _write_calibration(path, order) if order.calibration else MOST_CALIBRATION

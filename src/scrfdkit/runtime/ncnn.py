@@ -55,7 +55,8 @@ class NcnnRuntime:
         net.opt.use_vulkan_compute = False
         if threads is not None:
             net.opt.num_threads = threads
-        # Not the file itself: what was looked through is what ncnn shall read.
+        # The graph as it was looked through. ncnn reads the weights anew, as its binding takes none from memory that
+        # tells whether they were loaded: a .bin file must not be changed while it is opened.
         if net.load_param_mem(graph.text()) or net.load_model(str(weights)):
             raise ModelError(f"{path}: ncnn cannot load it")
         return cls(net, graph, record.metadata if record else {})

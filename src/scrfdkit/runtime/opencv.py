@@ -20,11 +20,12 @@ from scrfdkit.runtime.ort import bindings as onnx_bindings
 from scrfdkit.types import Floats
 
 _SETTINGS = threading.Lock()
-"""Held while the number of threads differs from what the process has set: OpenCV knows one number for all."""
+"""Held while OpenCV is silent or has another number of threads: it knows one of each for the whole process, and of two
+that overlap, the later would take what the earlier has set for what to put back."""
 
 
 class OpenCVRuntime:
-    """A network on the CPU. Threads may share it; one runs at a time.
+    """A network on the CPU. Threads may share it; of all networks of a process, one runs at a time.
 
     device: "cpu". input_size, batch_size, metadata: as the file has them.
     """
@@ -37,7 +38,6 @@ class OpenCVRuntime:
         self._net = net
         self._names = net.getUnconnectedOutLayersNames()
         self._threads = threads
-        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, path: str | Path, *, device: str = "auto", threads: int | None = None) -> OpenCVRuntime:
@@ -49,7 +49,7 @@ class OpenCVRuntime:
         """
         described = OrtRuntime.open(Path(path), threads=1)
         try:
-            with _quiet():
+            with _settings(None):
                 net = cv2.dnn.readNetFromONNX(str(path))
         except cv2.error as error:
             raise ModelError(
@@ -66,7 +66,7 @@ class OpenCVRuntime:
         check_size(blob.shape[3], blob.shape[2])
         feed = np.ascontiguousarray(blob, np.float32)
         try:
-            with self._lock, _quiet(), _num_threads(self._threads):
+            with _settings(self._threads):
                 self._net.setInput(feed)
                 outputs = list(self._net.forward(self._names))
         except cv2.error as error:
@@ -85,33 +85,23 @@ def bindings(path: str | Path) -> list[Binding]:
 
 
 @contextmanager
-def _num_threads(wanted: int | None) -> Iterator[None]:
-    if wanted is None:
-        yield
-        return
+def _settings(threads: int | None) -> Iterator[None]:
+    """Silence, as OpenCV would write what it raises to standard error too, and a number of threads, if one is given;
+    both put back in the end. Its oldest versions cannot be silenced."""
+    logging = getattr(getattr(cv2, "utils", None), "logging", None)
     with _SETTINGS:
+        level = logging.setLogLevel(logging.LOG_LEVEL_SILENT) if logging else None
         before = cv2.getNumThreads()
-        if before != wanted:
-            cv2.setNumThreads(wanted)
+        other = None if threads == before else threads
         try:
+            if other is not None:
+                cv2.setNumThreads(other)
             yield
         finally:
-            if before != wanted:
+            if other is not None:
                 cv2.setNumThreads(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """OpenCV would write what it raises to standard error too. Its oldest versions cannot be told not to."""
-    logging = getattr(getattr(cv2, "utils", None), "logging", None)
-    if logging is None:
-        yield
-        return
-    before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        logging.setLogLevel(before)
+            if logging:
+                logging.setLogLevel(level)
 
 
 def _reason(error: Exception) -> str:

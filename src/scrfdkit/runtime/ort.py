@@ -80,9 +80,13 @@ def start(
         options.log_severity_level = _ERRORS_ONLY
     content = model if isinstance(model, bytes) else str(model)
     try:
-        return ort.InferenceSession(content, options, providers=providers or ["CPUExecutionProvider"])
+        session = ort.InferenceSession(content, options, providers=providers or ["CPUExecutionProvider"])
+        # What is no text shows only when it is asked for.
+        session.get_modelmeta().custom_metadata_map.keys()
+        [value.name for value in (*session.get_inputs(), *session.get_outputs())].sort()
     except Exception as error:  # onnxruntime's exceptions share no parent of their own
         raise ModelError(f"{label}: onnxruntime cannot load it: {_first_line(error)}") from error
+    return session
 
 
 open_model = OrtRuntime.open
@@ -109,14 +113,18 @@ def _providers(device: str) -> list[Any]:
     wanted: list[Any] = ["CPUExecutionProvider"]
     there = ort.get_available_providers()
     if device in ("auto", "cuda", "tensorrt") and _CUDA in there:
-        wanted.insert(0, _CUDA)
+        wanted.insert(0, (_CUDA, {"use_tf32": "0"}))  # it rounds to 10 bits what is called float32
     if device == "tensorrt" and _TENSORRT in there:
         wanted.insert(0, (_TENSORRT, _tensorrt_options()))
     return wanted
 
 
 def _tensorrt_options() -> dict[str, str]:
-    """float32, as everywhere else unless a file says otherwise; engines and timings kept for the next start."""
+    """Engines and timings are kept for the next start.
+
+    What a file has in float32 TensorRT computes in TF32 on GPUs that can: onnxruntime has no option against that, but
+    the environment variable NVIDIA_TF32_OVERRIDE=0, set before the process starts, is one.
+    """
     folder = engine_cache()
     if folder is None:
         return {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 _NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
@@ -32,6 +31,14 @@ _SEVERAL = ("SPLIT", "UNPACK")
 
 _QUANTISED = (schema.TensorType.INT8, schema.TensorType.UINT8, schema.TensorType.INT16)
 
+_SCALES = (1e-12, 1e6)
+"""Of quantised tensors: kernels end the process where two are too far apart."""
+
+_RETYPING = ("CAST", "DEQUANTIZE", "FILL", "QUANTIZE", "SHAPE", "SPLIT", "TRANSPOSE_CONV")
+"""Operations whose result is of another type than what they take first."""
+
+_OF_TWO = ("ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "SQUARED_DIFFERENCE", "SUB")
+
 _LEFT_OUT = -1
 """In the place of a tensor that an operation can do without."""
 
@@ -54,7 +61,9 @@ def fault(data: bytes) -> str:
         kind = kinds[step.OpcodeIndex()] if step.OpcodeIndex() < len(kinds) else "?"
         takes = [step.Inputs(k) for k in range(step.InputsLength())]
         gives = [step.Outputs(k) for k in range(step.OutputsLength())]
-        problem = _step_fault(kind, takes, gives, ready, graph.TensorsLength())
+        problem = _step_fault(kind, takes, gives, ready, graph.TensorsLength()) or _type_fault(
+            kind, takes, gives, graph
+        )
         if problem:
             return f"its operation {i}, {kind}, {problem}"
         ready.update(gives)
@@ -77,6 +86,15 @@ def _step_fault(kind: str, takes: list[int], gives: list[int], ready: set[int], 
     return ""
 
 
+def _type_fault(kind: str, takes: list[int], gives: list[int], graph: Any) -> str:
+    if kind in _RETYPING:
+        return ""
+    alike = [*(takes if kind in _OF_TWO else takes[:1]), *gives]
+    if len({graph.Tensors(place).Type() for place in alike}) > 1:
+        return "takes and gives numbers of different types"
+    return ""
+
+
 def _scaled(tensor: Any) -> bool:
     """Whether a quantised tensor can be turned into numbers: one scale above 0, or one for each of its channels."""
     if tensor.Type() not in _QUANTISED:
@@ -86,7 +104,7 @@ def _scaled(tensor: Any) -> bool:
         return False
     scales, axis = found.ScaleAsNumpy(), found.QuantizedDimension()
     fits = len(scales) == 1 or (0 <= axis < tensor.ShapeLength() and len(scales) == tensor.Shape(axis))
-    return bool(fits and np.isfinite(scales).all() and (scales > 0).all())
+    return bool(fits and ((scales >= _SCALES[0]) & (scales <= _SCALES[1])).all())
 
 
 def _constant(model: Any, tensor: Any) -> bool:

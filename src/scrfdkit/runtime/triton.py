@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -41,15 +42,15 @@ class Address:
     @staticmethod
     def parse(text: str) -> Address:
         """Raises ModelError for what is no such address."""
-        match = re.fullmatch(r"triton(?:\+(grpc|http))?://([^/\s]+)/([^/\s]+?)(?:/(\d+))?/?", text)
-        if match is None:
+        host, port = r"(\[[^\[\]/\s]+\]|[^\[\]/\s:]+)", r"(?::(\d{1,5}))?"
+        match = re.fullmatch(rf"triton(?:\+(grpc|http))?://{host}{port}/([^/\s]+?)(?:/(\d+))?/?", text)
+        if match is None or int(match[3] or 0) >= 1 << 16:
             raise ModelError(
                 f"{text}: is no address of a network; such are triton://localhost:8001/name (gRPC),"
                 " triton+http://localhost:8000/name, and either with /1 for a version"
             )
         protocol: Literal["grpc", "http"] = "http" if match[1] == "http" else "grpc"
-        host = match[2] if re.search(r":\d+$", match[2]) else f"{match[2]}:{PORTS[protocol]}"
-        return Address(protocol, host, match[3], match[4] or "")
+        return Address(protocol, f"{match[2]}:{match[3] or PORTS[protocol]}", match[4], match[5] or "")
 
     def __str__(self) -> str:
         scheme = "triton+http" if self.protocol == "http" else "triton"
@@ -62,6 +63,7 @@ class Server:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.library = import_module(f"tritonclient.{address.protocol}")
+        self._failures = _failures(address.protocol)
         # A client for HTTP belongs to the thread that made it; one for gRPC is everybody's.
         self._clients: Any = threading.local() if address.protocol == "http" else _Shared()
 
@@ -72,11 +74,11 @@ class Server:
         try:
             return getattr(self._client(), name)(*values, **more)
         except InferenceServerException as error:
-            said = _first_line(error.message() or "nothing more")
+            said = _first_line(error.message() or "")
             if str(error.status()) in _SILENT:
                 raise self._silent(said) from None
             raise ModelError(f"{self.address}: the server says: {said}") from None
-        except Exception as error:  # of sockets, of HTTP, of gevent
+        except self._failures as error:
             raise self._silent(str(error) or type(error).__name__) from None
 
     def describe(self, what: Literal["metadata", "config"]) -> dict[str, Any]:
@@ -217,7 +219,16 @@ def _tensors(metadata: Mapping[str, Any], side: Literal["inputs", "outputs"]) ->
 
 def _first_line(text: str) -> str:
     """Without the request's number, which nobody gave it, and without advice to who wrote the configuration."""
-    return text.strip().splitlines()[0].removeprefix("[request id: <id_unknown>] ").partition(" NOTE: ")[0]
+    lines = text.strip().splitlines() or ["nothing more"]
+    return lines[0].removeprefix("[request id: <id_unknown>] ").partition(" NOTE: ")[0]
+
+
+def _failures(protocol: Literal["grpc", "http"]) -> tuple[type[BaseException], ...]:
+    """What clients raise for a host that cannot be, where nobody answers, or not in the protocol's words, besides their
+    own exception."""
+    # A timeout of gevent's is no Exception. What is no JSON, and names that cannot be looked up, are ValueErrors.
+    own = import_module("grpc").RpcError if protocol == "grpc" else import_module("gevent").Timeout
+    return OSError, HTTPException, ValueError, OverflowError, own
 
 
 def _network_of(config: Mapping[str, Any]) -> str:

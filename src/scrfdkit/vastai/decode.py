@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from scrfdkit.evaluate.results import bare, collect, to_text
 from scrfdkit.layout import identify, levels_of
 from scrfdkit.letterbox import Placement
 from scrfdkit.types import Detections, Floats
+from scrfdkit.vastai import npz
 from scrfdkit.vastai.match import Pair
 
 Fed: TypeAlias = Literal["corner", "centre"]
@@ -27,7 +26,6 @@ Fed: TypeAlias = Literal["corner", "centre"]
 
 PUBLISHED_SCORE = 0.5
 
-_MOST_BYTES = 1 << 30
 _LOOKED_AT = 100
 _CLEARLY = 0.002
 
@@ -45,13 +43,10 @@ class Rules:
 def load(path: Path) -> list[Floats]:
     """The arrays output_0, output_1, ... of a file, (1, C, h, w) float32. Raises ScrfdError, naming it."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
-                raise ValueError(f"it unpacks to more than {_MOST_BYTES} bytes")
-        with np.load(path, allow_pickle=False) as file:
-            count = sum(key.startswith("output_") for key in file.files)
-            arrays = [np.asarray(file[f"output_{i}"], np.float32) for i in range(count)]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        named = npz.read(path, "output_")
+        with np.errstate(over="ignore"):  # float64 may hold more than float32 can
+            arrays = [np.asarray(named[f"output_{i}"], np.float32) for i in range(len(named))]
+    except (ValueError, KeyError, MemoryError) as error:
         raise ScrfdError(f"{path}: cannot be read as outputs in an .npz file: {error}") from None
     if not arrays:
         raise ScrfdError(f"{path}: has no arrays output_0, output_1, ...; is it what `vamp` wrote?")

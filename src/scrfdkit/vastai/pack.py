@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import zipfile
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +15,11 @@ from scrfdkit.data import pictures as headers
 from scrfdkit.errors import OptionError
 from scrfdkit.evaluate import reference
 from scrfdkit.spec import Input
+from scrfdkit.vastai import npz
 
 LIST = "list.txt"
+_MARKS = ".packed"
+"""Folder of what tells which picture a file is of, as the file itself must hold no more than its one array."""
 
 _PIXELS = Input(0.0, 1.0)  # a letterbox that leaves values as they are
 
@@ -35,17 +38,24 @@ def plan(pictures: Sequence[Path], folder: Path) -> list[tuple[Path, Path]]:
 
 
 def pack(picture: Path, target: Path, canvas: tuple[int, int] | None = None) -> bool:
-    """Writes a picture, (3, H, W) uint8 RGB, upright; False where that was done before and the picture is no newer.
+    """Writes a picture, (3, H, W) uint8 RGB, upright; False where that was done before and the picture is the same.
 
     canvas: (width, height) to letterbox it onto, in the top left corner as the evaluation does it, so that a device
     of that input size has nothing to resize; None leaves it at its own size.
     Raises ImageError for a picture that cannot be read, ScrfdError where the file cannot be written.
     """
-    if _is_done(picture, target, canvas):
+    mark, known = target.parent / _MARKS / f"{target.name}.json", _mark(picture)
+    if _is_done(picture, target, canvas, mark, known):
         return False
     buffer = io.BytesIO()
     np.savez(buffer, input_0=_planes(picture, canvas))
+    try:  # first, or a stop before the new one is written would leave that of another picture
+        mark.unlink(missing_ok=True)
+    except OSError as error:
+        raise atomic.write_error(mark, error) from None
     atomic.save(target, buffer.getvalue())
+    if known is not None:
+        atomic.save(mark, known)
     return True
 
 
@@ -66,21 +76,20 @@ def _planes(picture: Path, canvas: tuple[int, int] | None) -> NDArray[np.uint8]:
     return planes
 
 
-def _is_done(picture: Path, target: Path, canvas: tuple[int, int] | None) -> bool:
-    if not atomic.is_file(target) or not atomic.is_file(picture):
-        return False
-    if target.stat().st_mtime < picture.stat().st_mtime:
+def _mark(picture: Path) -> bytes | None:
+    """Where a picture is, how large and how old; None where that cannot be looked up, as reading it will tell."""
+    try:
+        state = picture.stat()
+        return json.dumps([str(picture.resolve()), state.st_size, state.st_mtime_ns]).encode()
+    except (OSError, RuntimeError):  # the latter for links in a circle
+        return None
+
+
+def _is_done(picture: Path, target: Path, canvas: tuple[int, int] | None, mark: Path, known: bytes | None) -> bool:
+    if known is None or not atomic.is_file(target):
         return False
     width, height = canvas or headers.size(picture)
-    return _shape(target) == (3, height, width)
-
-
-def _shape(path: Path) -> tuple[int, ...] | None:
-    """Of the picture in a file, from its header."""
     try:
-        with zipfile.ZipFile(path) as archive, archive.open("input_0.npy") as file:
-            np.lib.format.read_magic(file)
-            shape, _, _ = np.lib.format.read_array_header_1_0(file)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
-    return tuple(shape)
+        return mark.read_bytes() == known and npz.shape(target, "input_0") == (3, height, width)
+    except (OSError, ValueError):
+        return False

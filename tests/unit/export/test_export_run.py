@@ -165,7 +165,7 @@ def test_what_an_end_to_end_file_is_not_tried_on(kind: str, weights: Source, pla
 
 
 def test_leftovers_of_a_killed_export_go(weights: Source, place: Path) -> None:
-    hidden = place.parent / ".face.onnx.partial"
+    hidden = place.parent / ".face.onnx.partial.999999999"
     hidden.mkdir(parents=True)
     (hidden / "old.bin").write_bytes(b"old")
     made = export(weights, place, SMALL).certificate

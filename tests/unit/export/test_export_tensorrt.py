@@ -171,6 +171,49 @@ def test_timing_cache(tmp_path: Path) -> None:
     assert not (tmp_path / "b.engine").exists()
 
 
+class Refusing:
+    """A builder's configuration that refuses the times of another GPU, as TensorRT does; TensorRT-RTX never does."""
+
+    def __init__(self, config: Any, foreign: bytes) -> None:
+        self.config, self.foreign, self.refused = config, foreign, None
+
+    def create_timing_cache(self, data: bytes) -> Any:
+        made = self.config.create_timing_cache(data)
+        self.refused = made if data == self.foreign else self.refused
+        return made
+
+    def set_timing_cache(self, cache: Any, mismatch: bool) -> bool:
+        return cache is not self.refused and self.config.set_timing_cache(cache, mismatch)
+
+    def get_timing_cache(self) -> Any:
+        return self.config.get_timing_cache()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_times_of_another_gpu_are_replaced(tmp_path: Path) -> None:
+    builder, place = HERE.module.Builder(HERE.logger()), tmp_path / "times.cache"
+    begin = bytes(builder.create_builder_config().create_timing_cache(b"").serialize())
+    foreign = begin + b"of another GPU"
+    place.write_bytes(foreign)
+    config = Refusing(builder.create_builder_config(), foreign)
+    tensorrt._use_cache(HERE, config, place)
+    tensorrt._save_cache(config, place)
+    assert config.refused is not None
+    assert place.read_bytes() == begin
+
+
+def test_an_engine_is_kept_without_its_times(tmp_path: Path) -> None:
+    fixed = Contract(size=(64, 64), batch=1)
+    (tmp_path / "file").touch()
+    with pytest.warns(RuntimeWarning, match=r"timing_cache: .*times\.cache: cannot be written"):
+        made = make(tmp_path / "a.engine", fixed, settings={"timing_cache": str(tmp_path / "file" / "times.cache")})
+    assert made.path.stat().st_size > 1000
+    config = HERE.module.Builder(HERE.logger()).create_builder_config()
+    with pytest.warns(RuntimeWarning, match="timing_cache: TensorRT has kept no times"):
+        tensorrt._save_cache(config, tmp_path / "times.cache")
+    assert not (tmp_path / "times.cache").exists()
+
+
 def test_a_graph_that_is_none(tmp_path: Path) -> None:
     profile = profile_of(Order(Contract(size=(64, 64), batch=1)))
     with pytest.raises(ModelError, match=r"a\.engine: TensorRT-RTX cannot read the graph: "):

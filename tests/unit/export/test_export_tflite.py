@@ -112,14 +112,12 @@ def test_constants_are_aligned_and_inside(files: dict[str, Done]) -> None:
     assert {place % 16 for place in places} == {0}
 
 
-@pytest.mark.parametrize("sigmoid", [False, True])
-def test_maps_and_a_batch(sigmoid: bool, tmp_path: Path) -> None:
+def test_maps_and_a_batch(tmp_path: Path) -> None:
     one = source(SPECS["basic, bn"])
-    done = export(one, tmp_path / "maps.tflite", Contract("maps", sigmoid, size=SIZE, batch=3), to="tflite")
+    done = export(one, tmp_path / "maps.tflite", Contract("maps", size=SIZE, batch=3), to="tflite")
     assert done.largest <= 1e-4
     assert bindings(done.path)[1].shape == (3, 8, 12, 2)
-    assert kinds(done.path)["LOGISTIC"] == 3 * sigmoid
-    assert not {"TRANSPOSE", "RESHAPE"} & set(kinds(done.path))
+    assert not {"TRANSPOSE", "RESHAPE", "LOGISTIC"} & set(kinds(done.path))
     opened = open_runtime(done.path)
     assert (opened.input_size, opened.batch_size) == (SIZE, 3)
     maps = opened.run(blob_of(noise(3, *SIZE), one.info.spec.input))
@@ -216,6 +214,7 @@ def test_a_network_that_the_converter_refuses(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_quiet_and_nothing_left_behind(tmp_path: Path) -> None:
     """The converter talks, and would show progress; nothing of that reaches users, nor does any cache appear."""
     out, home = tmp_path / "out", tmp_path / "home"

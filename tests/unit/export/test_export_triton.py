@@ -26,7 +26,7 @@ from scrfdkit.export import run
 from scrfdkit.export.contract import Contract
 from scrfdkit.export.order import Order
 from scrfdkit.export.targets import TARGETS
-from scrfdkit.export.triton import BACKENDS, model_name, network_file
+from scrfdkit.export.triton import BACKENDS, network_file
 from scrfdkit.export.triton_config import to_text
 from scrfdkit.layout import head_names
 from scrfdkit.runtime.ort import bindings
@@ -180,7 +180,8 @@ def test_what_the_python_models_are_told(make: Make, open_maps: Path) -> None:
     path = make("python").path
     letterbox, decode = (config(path, f"small_{name}") for name in ("letterbox", "decode"))
     assert letterbox.backend == decode.backend == "python"
-    assert {**texts(letterbox), "spec": ""} == {"spec": "", "input_size": "96x64", "max_pixels": "178956970"}
+    limits = {"max_pixels": "178956970", "max_side": "2048"}
+    assert {**texts(letterbox), "spec": ""} == {"spec": "", "input_size": "96x64", **limits}
     assert ModelSpec.from_json(texts(letterbox)["spec"]) == SPEC
     usual = {"score_threshold": "0.5", "nms_threshold": "0.4", "max_faces": "0"}
     assert texts(decode) == {**usual, "logits": "false"}
@@ -220,6 +221,8 @@ def test_an_engine_can_be_built_where_the_server_is(make: Make) -> None:
     assert bindings(path / "small" / "1" / "graph.onnx")[0].name == "input.1"
     assert json.loads(made.metadata["engine"])["library"].startswith("TensorRT")
     assert config(path, "small").max_batch_size == 4
+    given = texts(config(path, "small_letterbox"))
+    assert (given["input_size"], given["max_side"]) == ("320x256", "320")
 
 
 @pytest.mark.parametrize(
@@ -247,8 +250,13 @@ def test_a_folder_without_a_network(tmp_path: Path) -> None:
 
 def test_names_of_models() -> None:
     one = source(SPEC)
-    for name, wanted in (("scrfd_2.5g_kps", "scrfd_2.5g_kps"), ("my faces/2", "my_faces_2"), ("..", "scrfd")):
-        assert model_name(replace(one, info=replace(one.info, name=name))) == wanted
+    for name, wanted in (
+        ("scrfd_2.5g_kps", "scrfd_2.5g_kps"),
+        ("my faces/2", "my_faces_2"),
+        ("..", "scrfd"),
+        ("n" * 300, "n" * 100),
+    ):
+        assert replace(one, info=replace(one.info, name=name)).safe_name == wanted
 
 
 def test_text_that_could_end_a_text() -> None:

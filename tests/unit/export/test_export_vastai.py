@@ -81,9 +81,12 @@ def test_the_graph_is_what_the_files_say(tmp_path: Path) -> None:
 
 def test_usual_size_batch_and_any_name(tmp_path: Path) -> None:
     one = source(SPECS["separable, gn"])
-    object.__setattr__(one.info, "name", 'null: "7" ä😀\n- x')
+    object.__setattr__(one.info, "name", '../null: "7" ä😀\n- x`; $(id)')
     folder, made = export(one, tmp_path / "out", Contract("maps"), to="vastai")
-    assert load(folder / "build_fp16.yaml")["name"] == 'null: "7" ä😀\n- x_fp16'
+    assert load(folder / "build_fp16.yaml")["name"] == "null_7_-_x_id_fp16"
+    readme = (folder / "README.md").read_text()
+    assert readme.startswith("# null_7_-_x_id for Vastai\n")
+    assert "vamp -m deploy_weights/null_7_-_x_id_fp16/mod" in readme
     assert load(folder / "build_fp16.yaml")["frontend"]["shape"] == {"input.1": [1, 3, 640, 640]}
     assert (made.contract["size"], made.contract["batch"]) == ((640, 640), 1)
     folder, _ = export(one, tmp_path / "more", Contract("maps", size=(32, 32), batch=4), to="vastai")

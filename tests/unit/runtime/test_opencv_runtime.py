@@ -114,6 +114,22 @@ def test_number_of_threads_is_put_back(model: Path, monkeypatch: pytest.MonkeyPa
     assert (seen, cv2.getNumThreads()) == ([3, before], before)
 
 
+@pytest.mark.skipif(not hasattr(cv2.utils, "logging"), reason="this OpenCV has no level to set")
+def test_settings_of_the_process_survive_several_networks_at_once(model: Path) -> None:
+    """The level and the number of threads are the process's, not a network's."""
+    before = cv2.utils.logging.getLogLevel(), cv2.getNumThreads()
+    assert before[0] != cv2.utils.logging.LOG_LEVEL_SILENT
+
+    def use(number: int) -> None:
+        runtime = OpenCVRuntime.open(model, threads=1 + number % 3)
+        for _ in range(5):
+            runtime.run(blob(seed=number))
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(use, range(12)))
+    assert (cv2.utils.logging.getLogLevel(), cv2.getNumThreads()) == before
+
+
 def test_outputs_are_not_overwritten_by_the_next_run(model: Path) -> None:
     runtime = OpenCVRuntime.open(model, threads=1)
     outputs = runtime.run(blob(seed=1))

@@ -168,6 +168,8 @@ def test_what_is_asked_of_onnxruntime(
     monkeypatch.setattr(ort, "get_available_providers", lambda: list(there))
     chosen = _providers(device)
     assert [name if isinstance(name, str) else name[0] for name in chosen] == wanted
+    if CUDA in wanted:
+        assert (CUDA, {"use_tf32": "0"}) in chosen
     cache = tmp_path / "scrfdkit" / "tensorrt"
     assert cache.is_dir() == (TENSORRT in wanted)
     if TENSORRT in wanted:

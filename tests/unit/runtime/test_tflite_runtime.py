@@ -255,6 +255,35 @@ def huge(made: Made) -> None:
     made.graph.tensors[0].shape = [1, 1 << 20, 1 << 20, 3]
 
 
+def too_few(made: Made) -> None:
+    made.graph.operators[0].inputs = [0]
+
+
+def later(made: Made) -> None:
+    made.graph.operators[0].inputs[0] = made.graph.outputs[-1]
+
+
+def mixed(made: Made) -> None:
+    made.graph.tensors[made.graph.operators[0].outputs[0]].type = schema.TensorType.INT32
+
+
+def far_apart(made: Made) -> None:
+    for tensor in made.graph.tensors:
+        if tensor.quantization is not None:
+            tensor.quantization.scale = [1e-38]
+
+
+@pytest.mark.parametrize("spoil", [too_few, later, mixed, far_apart])
+def test_graphs_that_would_end_the_process(spoil: Callable[[Made], None], tmp_path: Path) -> None:
+    """The first two do, the others may: TFLite counts on what converters write."""
+    made = Made(kind=INT8)
+    made.head()
+    tflite.open_model(made.save(tmp_path / "a.tflite"))
+    spoil(made)
+    with pytest.raises(ModelError, match=r"a\.tflite: is damaged, or no SCRFD network: its (operation|tensor) \d+"):
+        tflite.open_model(made.save(tmp_path / "a.tflite"))
+
+
 def nothing_out(made: Made) -> None:
     made.graph.outputs = []
 

@@ -101,6 +101,61 @@ def test_a_server_of_something_else(scheme: str) -> None:
         thread.join()
 
 
+class _Anything(_Page):
+    """Says yes to everything, with a page."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"<html")
+
+
+def test_a_server_that_says_yes_to_everything() -> None:
+    server = HTTPServer(("127.0.0.1", 0), _Anything)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        with pytest.raises(DeviceError, match="no server answers by HTTP"):
+            open_runtime(f"triton+http://127.0.0.1:{server.server_port}/face")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:99999", "[::1:8000", "a..b", "ü" * 70, "\x7f", "%zz", "-", "a@b"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_hosts_that_cannot_be(scheme: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton, "_SECONDS_TO_CONNECT", 0.3)
+    with pytest.raises((DeviceError, ModelError), match=r"no server answers by|is no address|the server says"):
+        open_runtime(f"{scheme}://{host}/face")
+
+
+@pytest.mark.parametrize("error", [TypeError("wrong"), MemoryError(), AttributeError("none")])
+def test_faults_of_a_program_are_not_hidden(error: Exception) -> None:
+    server = triton.Server(Address.parse("triton://127.0.0.1:1/face"))
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    server._client().is_server_live = fail
+    with pytest.raises(type(error)):
+        server.check()
+
+
+@pytest.mark.parametrize("message", ["", " \n ", None])
+def test_a_server_that_refuses_without_a_word(message: str | None) -> None:
+    server = triton.Server(Address.parse("triton://127.0.0.1:1/face"))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise triton.InferenceServerException(message, "StatusCode.INVALID_ARGUMENT")
+
+    server._client().is_server_live = refuse
+    with pytest.raises(ModelError, match="the server says: nothing more"):
+        server.check()
+
+
 def test_addresses_and_files_are_not_mixed_up() -> None:
     with pytest.raises(ModelError, match=r"face\.onnx: triton reads triton://"):
         choose("face.onnx", "triton")

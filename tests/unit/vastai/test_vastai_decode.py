@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +138,74 @@ def test_damaged_files_are_told_and_the_others_decoded(tmp_path: Path, examples:
     names = [str(error).partition(":")[0].rpartition("/")[2] for error in told]
     assert names == ["b.npz", "c.npz", "d.npz", "gone.jpg"]
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["astronaut.txt"]
+
+
+def member(header: str, data: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
+    """An .npy file with a header of one's own."""
+    text = header.encode("latin1")
+    return b"\x93NUMPY" + version + len(text).to_bytes(2 if version[0] == 1 else 4, "little") + text + data
+
+
+def archive(path: Path, content: bytes, patch: tuple[int, int, bytes] | None = None, **how: Any) -> Path:
+    """A file of one member. patch: offsets in the local and the central header, and the bytes to put at both."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", **how) as file:
+        file.writestr("output_0.npy", content)
+    data = bytearray(buffer.getvalue())
+    if patch:
+        local, central, new = patch
+        for start in (local, data.rindex(b"PK\x01\x02") + central):
+            data[start : start + len(new)] = new
+    path.write_bytes(data)
+    return path
+
+
+def header_of(sides: str, descr: str = "'<f4'", order: bool = False) -> str:
+    return f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {sides}}}\n"
+
+
+HOSTILE: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "4 TiB": (member(header_of(f"({1 << 42},)")), {}),
+    "more than any number": (member(header_of(f"({1 << 80},)")), {}),
+    "fewer than it says": (member(header_of("(2, 2)"), bytes(12)), {}),
+    "more than it says": (member(header_of("(2, 2)"), bytes(20)), {}),
+    "negative": (member(header_of("(-2, -2)"), bytes(16)), {}),
+    "no sides": (member(header_of("'all'"), bytes(16)), {}),
+    "objects": (member(header_of("(1,)", "'|O'"), bytes(8)), {}),
+    "records": (member(header_of("(1,)", "[('a', '<f4')]"), bytes(4)), {}),
+    "no type": (member(header_of("(1,)", "'<q9'"), bytes(4)), {}),
+    "half a header": (member("{'descr': (")[:18], {}),
+    "half a line": (member("{'descr': ("), {}),
+    "deep": (member("(" * 9000), {}),
+    "version 3": (member(header_of("(1,)"), bytes(4), b"\x03\x00"), {}),
+    "version 99": (member(header_of("(1,)"), bytes(4), b"\x63\x00"), {}),
+    "unknown compression": (member(header_of("(1,)"), bytes(4)), {"patch": (8, 10, b"\x63\x00")}),
+    "encrypted": (member(header_of("(1,)"), bytes(4)), {"patch": (6, 8, b"\x01\x00")}),
+    "wrong LZMA": (member(header_of("(1,)"), bytes(4)), {"patch": (8, 10, b"\x0e\x00")}),
+    "wrong BZ2": (member(header_of("(1,)"), bytes(4)), {"patch": (8, 10, b"\x0c\x00")}),
+    "wrong deflate": (member(header_of("(1,)"), bytes(4)), {"patch": (8, 10, b"\x08\x00")}),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_files_that_lie(what: str, tmp_path: Path, examples: Path) -> None:
+    content, how = HOSTILE[what]
+    bad = archive(tmp_path / "bad.npz", content, **how)
+    good = save(tmp_path / "good.npz", maps([(3, 2, 5, 2.0)]))
+    pairs = [Pair(bad, "astronaut.jpg"), Pair(good, "astronaut.jpg")]
+    (told,) = decode.write_all(pairs, examples, tmp_path / "out", Rules(CANVAS, "corner"))
+    assert re.match(rf"{re.escape(str(bad))}: cannot be read as outputs in an \.npz file: \S", str(told))
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["astronaut.txt"]
+
+
+def test_how_arrays_may_be_saved(tmp_path: Path) -> None:
+    """Compressed, by columns, as float64 and in the second version of the format; further arrays are left."""
+    arrays = [np.asfortranarray(array, np.float64) for array in maps([(3, 2, 5, 2.0)])]
+    named = {f"output_{i}": array for i, array in enumerate(arrays)}
+    np.savez_compressed(tmp_path / "a.npz", names=np.array(["text"]), **named)
+    for array, wanted in zip(decode.load(tmp_path / "a.npz"), arrays, strict=True):
+        assert array.dtype == np.float32
+        assert np.array_equal(array, wanted.astype(np.float32))
+    second = member(header_of("(1, 2, 1, 1)"), np.array([3, 4], np.float32).tobytes(), b"\x02\x00")
+    (found,) = decode.load(archive(tmp_path / "b.npz", second))
+    assert found.ravel().tolist() == [3, 4]

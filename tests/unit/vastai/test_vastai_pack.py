@@ -38,7 +38,7 @@ def test_pixels_at_their_own_size(picture: Path, tmp_path: Path) -> None:
     bgr = cv2.imread(str(picture))
     assert bgr is not None
     assert np.array_equal(found, bgr[:, :, ::-1].transpose(2, 0, 1))
-    assert [p.name for p in target.parent.iterdir()] == ["a.npz"]
+    assert sorted(p.name for p in target.parent.iterdir()) == [".packed", "a.npz"]
 
 
 def test_pictures_lie_as_they_are_seen(tmp_path: Path) -> None:
@@ -74,9 +74,28 @@ def test_done_once_and_again_when_something_changed(picture: Path, tmp_path: Pat
     assert pack.pack(picture, target)
     target.write_bytes(target.read_bytes()[:100])
     assert pack.pack(picture, target)
-    later = target.stat().st_mtime + 10
-    os.utime(picture, (later, later))
+    for later in (10, -10):
+        moment = target.stat().st_mtime + later
+        os.utime(picture, (moment, moment))
+        assert pack.pack(picture, target)
+        assert not pack.pack(picture, target)
+
+
+def test_a_picture_of_the_same_name_and_size_from_another_folder(picture: Path, tmp_path: Path) -> None:
+    """Older than what is there, so that no times tell it."""
+    other, target = tmp_path / "other" / "a.png", tmp_path / "out" / "a.npz"
+    other.parent.mkdir()
+    cv2.imwrite(str(other), np.zeros((30, 50, 3), np.uint8))
+    os.utime(other, (0, 0))
     assert pack.pack(picture, target)
+    assert pack.pack(other, target)
+    assert not planes(target).any()
+    assert not pack.pack(other, target)
+    link = tmp_path / "link.png"
+    link.symlink_to(other)
+    assert not pack.pack(link, target)
+    (target.parent / ".packed" / "a.npz.json").write_text("[")
+    assert pack.pack(other, target)
 
 
 def test_what_cannot_be_packed(picture: Path, tmp_path: Path) -> None:

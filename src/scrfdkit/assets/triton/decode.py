@@ -56,7 +56,7 @@ def _options(given: dict[str, Any]) -> Options:
             nms_threshold=float(given["nms_threshold"]),
             max_faces=int(given["max_faces"]),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise OptionError(f"parameters: {error}") from None
 
 

@@ -32,6 +32,7 @@ class TritonPythonModel:
         self._spec = ModelSpec.from_json(given["spec"]).input
         self._input_size = given["input_size"]
         self._max_pixels = int(given["max_pixels"])
+        self._max_side = int(given["max_side"])
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One answer a request. `input_size` among a request's parameters stands for that of the configuration."""
@@ -44,21 +45,28 @@ class TritonPythonModel:
             if self._fixed is not None and wanted != self._input_size:
                 raise OptionError(f"input_size: this network takes {self._input_size} only")
             options = Options(input_size=parse_size(str(wanted), "input_size"), max_pixels=self._max_pixels)
-            blob, placements = letterboxed([bytes(file) for file in files[:, 0]], options, self._fixed, self._spec)
-        except ScrfdError as error:
-            refusal = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
-            return pb_utils.InferenceResponse(error=refusal)
-        tensors = (("blob", blob.astype(self._dtype, copy=False)), ("placement", placements))
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors])
+            pictures = [bytes(file) for file in files[:, 0]]
+            blob, placements = letterboxed(pictures, options, self._fixed, self._spec, self._max_side)
+            tensors = (("blob", blob.astype(self._dtype, copy=False)), ("placement", placements))
+            return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors])
+        except (ScrfdError, ValueError) as error:  # the latter from a number of thousands of digits
+            return _refusal(str(error))
+        except MemoryError:
+            return _refusal("there is no memory for these pictures; send fewer, or smaller ones")
+
+
+def _refusal(message: str) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG))
 
 
 def letterboxed(
-    files: Sequence[bytes], options: Options, fixed: tuple[int, int] | None, spec: Input
+    files: Sequence[bytes], options: Options, fixed: tuple[int, int] | None, spec: Input, max_side: int
 ) -> tuple[Floats, NDArray[np.float64]]:
     """The blob (B, 3, H, W) of pictures, and for each of them eight numbers: width and height on the canvas, of the
     canvas, scale across and down, width and height of the picture.
 
-    Raises ImageError, or OptionError where the pictures would have canvases of different sizes.
+    max_side: of a canvas, unless it is fixed. Raises ImageError, or OptionError where the pictures would have larger
+    canvases, or some of different sizes.
     """
     target = decoding_target(options, fixed)
     pictures = [
@@ -71,6 +79,9 @@ def letterboxed(
             f"input_size: with {options.input_size!r} these pictures have canvases of different sizes; send them one"
             " by one, or ask for a fixed WIDTHxHEIGHT"
         )
+    if fixed is None and max(batch.canvas) > max_side:
+        size = "x".join(map(str, batch.canvas))
+        raise OptionError(f"input_size: {size} is over the limit of {max_side}, max_side in the server's configuration")
     places = [view.placement for view in batch.views]
     rows = [
         (*place.size, *place.canvas, *place.scale, picture.width, picture.height)

@@ -27,7 +27,9 @@ class TritonPythonModel:
         options.intra_op_num_threads = int(given.get("threads", 0))
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         cuda = args["model_instance_kind"] == "GPU" and "CUDAExecutionProvider" in ort.get_available_providers()
-        providers: list[Any] = [("CUDAExecutionProvider", {"device_id": args["model_instance_device_id"]})]
+        # Left alone, it would round to 10 bits what is called float32.
+        settings = {"device_id": args["model_instance_device_id"], "use_tf32": "0"}
+        providers: list[Any] = [("CUDAExecutionProvider", settings)]
         self._session = ort.InferenceSession(str(path), options, [*(providers if cuda else []), "CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
