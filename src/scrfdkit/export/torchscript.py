@@ -28,14 +28,16 @@ from scrfdkit.export.torch_modules import Faces, Suppression, TracedSuppression,
 from scrfdkit.letterbox import MULTIPLE
 from scrfdkit.options import MAX_SIDE
 from scrfdkit.runtime.torch_archive import EXTRA, load_exported, load_script
+from scrfdkit.runtime.torch_device import choose_device
 from scrfdkit.types import Image
 
 _USUAL = (2, 64, 96)
 """Pictures, height and width of what programs are traced with; none of it stays in an open one."""
 
 
-def write_script(source: Source, path: Path, order: Order) -> None:
-    """Traces the network, scripts the suppression, and writes both as TorchScript."""
+def write_script(source: Source, path: Path, order: Order) -> dict[str, str]:
+    """Traces the network, scripts the suppression, and writes both as TorchScript. Returns what of float16 is
+    compared, for the certificate."""
     contract = order.contract
     module = layout_module(source.net, source.info.spec, contract, half=order.precision == "fp16")
     program = trace(module, _example(contract))
@@ -46,6 +48,13 @@ def write_script(source: Source, path: Path, order: Order) -> None:
         data = BytesIO()
         torch.jit.save(program, data, _extra_files={EXTRA: _about(source, contract)})
     atomic.save(path, data.getvalue())
+    return {"arithmetic": _arithmetic(contract)} if order.precision == "fp16" else {}
+
+
+def _arithmetic(contract: Contract) -> str:
+    """What was compared: runtimes turn halves into float32 on the CPU, and `compare_script` always runs there."""
+    on_cuda = contract.layout != "end2end" and choose_device("auto") == "cuda"
+    return f"float16 weights; compared in {'float16 on CUDA' if on_cuda else 'float32 on the CPU'}"
 
 
 def write_exported(source: Source, path: Path, order: Order) -> None:

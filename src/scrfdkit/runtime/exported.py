@@ -11,7 +11,7 @@ from scrfdkit.errors import ModelError
 from scrfdkit.runtime.base import Binding
 from scrfdkit.runtime.torch_archive import load_exported
 from scrfdkit.runtime.torch_device import choose_device
-from scrfdkit.runtime.torchscript import ProgramRuntime, bindings_of, refuse_end2end
+from scrfdkit.runtime.torchscript import ProgramRuntime, bindings_of
 
 
 def open_model(path: str | Path, *, device: str = "auto", threads: int | None = None) -> ProgramRuntime:
@@ -22,12 +22,12 @@ def open_model(path: str | Path, *, device: str = "auto", threads: int | None = 
     """
     path = Path(path)
     program, metadata = load_exported(path)
-    refuse_end2end(path, metadata)
+    chosen = choose_device(device)
+    runtime = ProgramRuntime(str(path), _module(program, chosen), metadata, chosen, threads)
     if len(program.graph_signature.user_inputs) != 1:
         found = ", ".join(map(str, program.graph_signature.user_inputs))
         raise ModelError(f"{path}: one tensor (batch, 3, height, width) as input is needed; it has {found}")
-    chosen = choose_device(device)
-    return ProgramRuntime(_module(program, chosen), metadata, chosen, threads)
+    return runtime
 
 
 def bindings(path: str | Path) -> list[Binding]:

@@ -1,8 +1,9 @@
 """TorchScript files and exported programs, opened with as little of them run as torch allows.
 
-Both are programs. What is known to reach beyond the network is refused before torch sees it: compiled libraries,
-pickles that need more than tensors, Python text in places that torch evaluates, operations on files. That narrows what
-a hostile file can do; it is no proof that one can do nothing.
+Both are programs. What would run while torch reads them is refused before: compiled libraries, pickles that need more
+than tensors, Python text in places that torch evaluates, code that restores objects. What they compute is held to a
+list of operations (`runtime.torch_operations`) before any of it runs. That narrows what a hostile file can do; it is no
+proof that one can do nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 
 from scrfdkit.errors import ModelError
+from scrfdkit.runtime.torch_operations import check_graphs, check_script, check_target
 
 EXTRA = "scrfdkit.json"
 """Where in an archive a file says what it is: a JSON object of text."""
@@ -37,11 +39,12 @@ _PROGRAM_MEMBERS = re.compile(
     r"|data/weights/(weight_\d+|model_weights_config\.json)"
     r"|data/constants/(tensor_\d+|model_constants_config\.json)"
 )
-_FOREIGN_CODE = re.compile(r"\b(__setstate__|rpc_\w+|torch\.(?:from_file|save|load)\b|ops\.(?!aten\b|prim\b)\w+)")
-_OPERATION = re.compile(
-    r"torch\.ops\.aten\.(?!from_file|save)\w+\.\w+|torch\.ops\.higher_order\.while_loop|torch\.sym_\w+"
-    r"|_operator\.(add|sub|mul|floordiv|truediv|mod|pow|neg|eq|ne|lt|le|gt|ge|and_|or_|getitem)"
-)
+_RESTORED = rb"\b__[gs]etstate__|torch\W{0,2}classes\b"
+_LOADING_CODE = {
+    ".pkl": re.compile(_RESTORED),
+    ".py": re.compile(_RESTORED + rb"|(?<![.\w])ops\b(?!\s*:)(?!\.(?:aten|prim)\.\w)(?:\.\w+)?"),
+}
+"""What runs while torch reads the file, or may: restored objects, and operations that are not torch's own."""
 _SIZE_WORDS = re.compile(
     r"[suz]\d+|Symbol|Integer|Rational|Add|Mul|Pow|Max|Min|Mod|FloorDiv|PythonMod|CeilDiv|CleanDiv|ModularIndexing"
     r"|Equality|Unequality|Eq|Ne|And|Or|Not|(Strict)?(Less|Greater)Than|positive|nonnegative|integer|real|finite"
@@ -55,14 +58,19 @@ def load_script(path: Path, device: str = "cpu") -> tuple[Any, dict[str, str]]:
     """A TorchScript module in eval mode on a device, and what the file says of itself. Raises ModelError."""
     data = _read(path, _SCRIPT_MEMBERS, "TorchScript file", needed="constants.pkl")
     for name, content in _members(path, data):
-        found = _FOREIGN_CODE.search(content.decode(errors="replace")) if name.endswith(".py") else None
+        pattern = _LOADING_CODE.get(Path(name).suffix)
+        found = pattern.search(content) if pattern else None
         if found:
-            raise ModelError(f"{path}: its program uses {found[1]}, which no face detector needs; it was not loaded")
+            word = found[0].decode(errors="replace")
+            raise ModelError(f"{path}: its program uses {word!r}, which no face detector needs; it was not loaded")
     extra: dict[str, Any] = {EXTRA: ""}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
             module = torch.jit.load(BytesIO(data), map_location=device, _extra_files=extra)  # type: ignore[no-untyped-call]
+        check_script(module)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}; it was not run") from None
     except Exception as error:  # torch has many kinds
         raise _damaged(path, "TorchScript file", error) from None
     return module.eval(), metadata_of(extra[EXTRA])
@@ -77,8 +85,9 @@ def load_exported(path: Path) -> tuple[Any, dict[str, str]]:
         extra: dict[str, Any] = {EXTRA: ""}  # torch fills no empty one
         with _loading, _quiet():
             program = torch.export.load(BytesIO(data), extra_files=extra)
+        check_graphs(program.graph_module)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}; it was not loaded") from None
+        raise ModelError(f"{path}: {error}; it was not run") from None
     except Exception as error:  # torch has many kinds
         raise _damaged(path, "torch.export file", error) from None
     return program, metadata_of(extra.get(EXTRA, ""))
@@ -91,13 +100,6 @@ def metadata_of(text: str | bytes) -> dict[str, str]:
     except (ValueError, RecursionError):
         return {}
     return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
-
-
-def size_of(metadata: Mapping[str, str]) -> tuple[tuple[int, int] | None, int | None]:
-    """(width, height) and pictures a run, where a file is for no other."""
-    size = re.fullmatch(r"(\d{1,5})x(\d{1,5})", metadata.get("size", ""))
-    batch = re.fullmatch(r"\d{1,4}", metadata.get("batch", ""))
-    return (int(size[1]), int(size[2])) if size else None, int(batch[0]) if batch else None
 
 
 def _read(path: Path, allowed: re.Pattern[str], kind: str, needed: str) -> bytes:
@@ -146,8 +148,8 @@ def _check_program(members: Mapping[str, bytes]) -> None:
         raise ModelError("its example inputs are more than tensors, and unpickling such could run any code") from None
     model = json.loads(members["models/model.json"])
     for node in _objects(model):
-        if "target" in node and "inputs" in node and not _OPERATION.fullmatch(str(node["target"])):
-            raise ModelError(f"its program uses {str(node['target'])[:60]!r}, which no face detector needs")
+        if "target" in node:
+            check_target(str(node["target"]))
         _check_size_text(str(node.get("expr_str", "")))
         for name in ("in_spec", "out_spec"):
             kinds = re.findall(r'"type": ?"([^"]*)"', str(node.get(name, "")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from scrfdkit.errors import ModelError
 from scrfdkit.layout import head_names
 from scrfdkit.model.plan import check_size
 from scrfdkit.runtime.base import Binding, Side
-from scrfdkit.runtime.torch_archive import load_script, size_of
+from scrfdkit.runtime.inputs import picture_input
+from scrfdkit.runtime.torch_archive import load_script
 from scrfdkit.runtime.torch_device import choose_device, num_threads
 from scrfdkit.spec import ModelSpec
 from scrfdkit.types import Floats
@@ -24,15 +26,21 @@ from scrfdkit.types import Floats
 class ProgramRuntime:
     """A torch program that takes a blob and gives tensors. Any number of threads may call `run` at once.
 
-    device: what really runs, "cpu" or "cuda". input_size, batch_size: as the file says, None for any.
+    label: of the file, for messages. device: what really runs, "cpu" or "cuda". input_size, batch_size: as the file
+    says, None for any. Raises ModelError for a file that finds faces by itself, or asks for more than can be run.
     """
 
     def __init__(
-        self, program: Callable[[Tensor], Any], metadata: Mapping[str, str], device: str, threads: int | None
+        self,
+        label: str,
+        program: Callable[[Tensor], Any],
+        metadata: Mapping[str, str],
+        device: str,
+        threads: int | None,
     ) -> None:
         self.device = device
         self.metadata = dict(metadata)
-        self.input_size, self.batch_size = size_of(metadata)
+        self.input_size, self.batch_size = picture_input(label, [_blob(metadata)], metadata)
         self._program = program
         self._threads = threads
 
@@ -75,11 +83,11 @@ def open_model(path: str | Path, *, device: str = "auto", threads: int | None = 
     path = Path(path)
     chosen = choose_device(device)
     module, metadata = load_script(path, chosen)
-    refuse_end2end(path, metadata)
+    runtime = ProgramRuntime(str(path), module.float() if chosen == "cpu" else module, metadata, chosen, threads)
     takes = [a for a in module.forward.schema.arguments if a.name != "self"]
     if len(takes) != 1 or str(takes[0].type) != "Tensor":
         raise ModelError(f"{path}: one tensor (batch, 3, height, width) as input is needed; it has {len(takes)} inputs")
-    return ProgramRuntime(module.float() if chosen == "cpu" else module, metadata, chosen, threads)
+    return runtime
 
 
 def bindings(path: str | Path) -> list[Binding]:
@@ -88,41 +96,46 @@ def bindings(path: str | Path) -> list[Binding]:
     return bindings_of(path, module.float(), metadata)
 
 
-def refuse_end2end(path: Path, metadata: Mapping[str, str]) -> None:
-    """Raises ModelError for a file that finds faces by itself."""
-    if metadata.get("layout") == "end2end":
-        raise ModelError(
-            f"{path}: is an end-to-end export, which takes bytes of pictures and gives faces by itself; run it as"
-            " docs/export.md shows, or export the network again with --layout reference"
-        )
-
-
 def bindings_of(path: str | Path, program: Callable[[Tensor], Any], metadata: Mapping[str, str]) -> list[Binding]:
     """The bindings of a loaded program."""
-    size, batch = size_of(metadata)
-    number: Side = batch or "batch"
-    width, height = size or ("width", "height")
     spec = _spec(metadata)
+    blob = _blob(metadata)
+    number, _, height, width = blob.shape
     if metadata.get("layout") == "end2end":
         points = spec.head.num_keypoints if spec else "?"
         columns = 5 + 2 * points if isinstance(points, int) else points
-        most = metadata.get("max_faces", "?")
+        most = _number(metadata.get("max_faces", ""))
         return [
             Binding("images", "input", "uint8", (number, height, width, 3)),
             Binding("score_threshold", "input", "float32", (1,)),
             Binding("nms_threshold", "input", "float32", (1,)),
-            Binding("faces", "output", "float32", (number, int(most) if most.isdigit() else most, columns)),
+            Binding("faces", "output", "float32", (number, "?" if most is None else most, columns)),
         ]
-    runtime = ProgramRuntime(program, metadata, "cpu", None)
+    runtime = ProgramRuntime(str(path), program, metadata, "cpu", None)
+    size = runtime.input_size
     try:
-        outputs = runtime.run(np.zeros((batch or 1, 3, *((size or (256, 256))[::-1])), np.float32))
+        outputs = runtime.run(np.zeros((runtime.batch_size or 1, 3, *((size or (256, 256))[::-1])), np.float32))
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
     names = head_names(spec) if spec else []
     if len(names) != len(outputs):
         names = [f"output{i}" for i in range(len(outputs))]
-    blob = Binding("blob", "input", "float32", (number, 3, height, width))
     return [blob, *(_output(n, o.shape, number, size is not None) for n, o in zip(names, outputs, strict=True))]
+
+
+def _blob(metadata: Mapping[str, str]) -> Binding:
+    """The input, its sides fixed where the file says that it is for no other."""
+    size = metadata.get("size", "").split("x")
+    width, height = map(_number, size) if len(size) == 2 else (None, None)
+    batch = _number(metadata.get("batch", ""))
+    shape: tuple[Side, ...] = ("batch" if batch is None else batch, 3, "height", "width")
+    if width is not None and height is not None:
+        shape = (*shape[:2], height, width)
+    return Binding("blob", "input", "float32", shape)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
 
 def _output(name: str, shape: Sequence[int], batch: Side, fixed: bool) -> Binding:
@@ -136,7 +149,7 @@ def _output(name: str, shape: Sequence[int], batch: Side, fixed: bool) -> Bindin
 def _spec(metadata: Mapping[str, str]) -> ModelSpec | None:
     try:
         return ModelSpec.from_json(metadata["spec"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         return None
 
 

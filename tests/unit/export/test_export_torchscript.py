@@ -167,6 +167,9 @@ def test_fp16_halves_the_file(tmp_path: Path) -> None:
     whole = write(one, tmp_path / "whole.torchscript", Contract(), "torchscript")
     done = export(one, tmp_path / "half.torchscript", to="torchscript", precision="fp16")
     assert 1e-5 < done.largest < 0.1
+    device = done.certificate.measured["device"]
+    told = {"cpu": "float32 on the CPU", "cuda": "float16 on CUDA"}[device]
+    assert done.certificate.metadata["arithmetic"] == f"float16 weights; compared in {told}"
     assert done.path.stat().st_size < whole.stat().st_size
     assert {p.dtype for p in load_script(done.path)[0].parameters()} == {torch.float16}
     assert all(torch.equal(v, before[k]) for k, v in one.net.state_dict().items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from scrfdkit.detector import Detector
 from scrfdkit.errors import ModelError
 from scrfdkit.export.contract import Contract
 from scrfdkit.export.parity import blob_of
+from scrfdkit.export.torch_modules import trace
 from scrfdkit.runtime.formats import bindings, open_runtime
 from scrfdkit.runtime.torch_archive import load_exported
 from scrfdkit.spec import ModelSpec
@@ -233,6 +235,11 @@ SIZE = "Symbol('s"
         (replaced(MODEL, SIZE, "[1][0]*Symbol('s"), "is no formula"),
         (replaced(MODEL, "torch.ops.aten.conv2d.default", "torch.ops.aten.from_file.default"), "from_file"),
         (replaced(MODEL, "torch.ops.aten.conv2d.default", "torch.hub.load"), "uses 'torch.hub.load'"),
+        (replaced(MODEL, "torch.ops.aten.conv2d.default", "torch.ops.aten.save.default"), "aten.save.default"),
+        (replaced(MODEL, "torch.ops.aten.conv2d.default", "torch.ops.aten.as_strided.default"), "as_strided"),
+        (replaced(MODEL, "torch.ops.aten.conv2d.default", "torch.ops.mylib.conv2d.default"), "mylib"),
+        (replaced(MODEL, "torch.ops.aten.conv2d.default", "torch.ops.higher_order.cond"), "higher_order.cond"),
+        (replaced(MODEL, "torch.ops.aten.conv2d.default", "_operator.attrgetter"), "attrgetter"),
         (replaced(MODEL, "builtins.tuple", "collections.defaultdict"), "other than tuples"),
         (replaced(MODEL, "{", "["), "is no torch.export file, or damaged"),
         (lambda members: {n: c for n, c in members.items() if n != MODEL}, "holds no models/model.json"),
@@ -290,10 +297,12 @@ def code_with(line: str) -> Callable[[Members], Members]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (code_with('x = torch.from_file("secret", None, 4)'), "uses torch.from_file"),
-        (code_with('torch.save(self, "over")'), "uses torch.save"),
-        (code_with("x = ops.mylib.run(self)"), "uses ops.mylib"),
-        (code_with("def __setstate__(self): pass"), "uses __setstate__"),
+        (code_with("x = ops.mylib.run(self)"), "uses 'ops.mylib'.*not loaded"),
+        (code_with("x = ops . mylib.run(self)"), "uses 'ops'.*not loaded"),
+        (code_with("x = (ops # .aten.\n    .mylib.run(self))"), "uses 'ops'.*not loaded"),
+        (with_member("traced_inputs.pkl", b"c__torch__.torch\nclasses.some.Thing\n."), "classes.*not loaded"),
+        (code_with("def __setstate__(self): pass"), "uses '__setstate__'.*not loaded"),
+        (code_with("x: __torch__.torch.classes.quantized.Conv2dPackedParamsBase"), "torch.classes.*not loaded"),
         (with_member("code.so"), "has no use for"),
         (lambda members: {n: c for n, c in members.items() if n != "constants.pkl"}, "holds no constants.pkl"),
         (lambda members: {n: c for n, c in members.items() if n != "data.pkl"}, "is no TorchScript file, or damaged"),
@@ -308,6 +317,225 @@ def test_hostile_scripts_are_not_loaded(
         with pytest.raises(ModelError, match=message) as caught:
             reader(path)
         assert str(path) in str(caught.value)
+
+
+def called(line: str) -> Callable[[Members], Members]:
+    """A line at the start of the top module's program."""
+
+    def change(members: Members) -> Members:
+        name = "code/__torch__/scrfdkit/export/torch_modules.py"
+        head = re.compile(rb"(class Rows\(.*?def forward\(.*?-> [^\n]*:\n)", re.DOTALL)
+        changed, count = head.subn(rb"\1    " + line.encode().replace(b"\\", rb"\\") + b"\n", members[name])
+        assert count == 1
+        return {**members, name: changed}
+
+    return change
+
+
+def untouched(path: Path, message: str) -> None:
+    """Every way of opening a file refuses it, and none has run it."""
+    for reader in (open_runtime, bindings, Detector.open):
+        with pytest.raises(ModelError, match=message) as caught:
+            reader(path)
+        assert str(path) in str(caught.value)
+    assert not Path("attacked").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ('torch.save(blob, "attacked")', "aten::save"),
+        ('torch .save(blob, "attacked")', "aten::save"),
+        ('torch. save (blob, "attacked")', "aten::save"),
+        ('ops.aten.save(blob, "attacked")', "aten::save"),
+        ('ops.aten .save(blob, "attacked")', "ops.aten"),
+        ('if True:\n      torch.save([blob], "attacked")\n    else:\n      pass', "aten::save"),
+        ('for i in range(2):\n      if bool(i):\n        ops.aten.save (blob, "attacked")', "aten::save"),
+        ('blob = torch.add(blob, torch .from_file("attacked", True, 4))', "aten::from_file"),
+        ('blob = torch.add(blob, ops.aten.from_file("attacked", True, 4))', "aten::from_file"),
+        ("blob = torch.as_strided(blob, [9], [9], 9)", "aten::as_strided"),
+        ('print("hello")', "prim::Print"),
+    ],
+)
+def test_scripts_of_other_operations_are_not_run(
+    made: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = rewritten(made["torchscript"], tmp_path / "bad.ts", called(line))
+    untouched(path, f"uses '{name}'.*it was not (run|loaded)")
+
+
+class Saving(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        torch.ops.aten.save(x, "attacked")
+        return x
+
+
+def save_aside(x: Tensor) -> Tensor:
+    torch.ops.aten.save(x, "attacked")
+    return x
+
+
+class Inside(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.ReLU(), Saving())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+class Calling(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return save_aside(x)
+
+
+class Forking(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.jit.wait(torch.jit.fork(save_aside, x))
+
+
+class Aside(nn.Module):
+    """A method that the network does not call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+    @torch.jit.export
+    def other(self, x: Tensor) -> Tensor:
+        torch.ops.aten.save(x, "attacked")
+        return x
+
+
+class Keeper:
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    def keep(self) -> Tensor:
+        torch.ops.aten.save(self.x, "attacked")
+        return self.x
+
+
+class Keeping(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return Keeper(x).keep()
+
+
+def save_before(module: nn.Module, given: tuple[Tensor]) -> None:
+    torch.ops.aten.save(given[0], "attacked")
+
+
+def hooked() -> nn.Module:
+    module = nn.ReLU()
+    module.register_forward_pre_hook(save_before)
+    return module
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Saving, "aten::save"),
+        (Inside, "aten::save"),
+        (Calling, "aten::save"),
+        (Forking, "prim::fork"),
+        (Aside, "aten::save"),
+        (Keeping, "prim::CreateObject"),
+        (hooked, "has hooks"),
+    ],
+)
+def test_operations_are_found_wherever_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Callable[[], nn.Module], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = scripted(module(), tmp_path / "bad.ts")
+    loaded = torch.jit.load(path)
+    (loaded.other if module is Aside else loaded)(torch.zeros(1))
+    assert Path("attacked").exists(), "torch itself runs them"
+    Path("attacked").unlink()
+    untouched(path, message)
+
+
+class Ordinary(nn.Module):
+    """Layers that networks of others have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.SiLU(), nn.Dropout(0.1))
+        self.body = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.GroupNorm(2, 8), act)
+            for act in (nn.ReLU(True), nn.PReLU(), nn.LeakyReLU(), nn.Hardswish(), nn.ReLU6(), nn.GELU())
+        )
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1), nn.Sigmoid())
+        self.ops = nn.ConvTranspose2d(8, 8, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for part in self.body:
+            x = x + part(x)
+        small = self.pool(x) * self.gate(x)
+        wide = nn.functional.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return torch.cat([x, self.ops(small), wide], 1).permute(0, 2, 3, 1).flatten(1, 2).softmax(-1)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_ordinary_networks_of_others_are_run(tmp_path: Path) -> None:
+    module = Ordinary().eval()
+    example = torch.from_numpy(blob())
+    with torch.inference_mode():
+        wanted = module(example).numpy()
+    trace(module, example).save(str(tmp_path / "traced.ts"))
+    torch.export.save(torch.export.export(module, (example,)), tmp_path / "exported.pt2")
+    scripted(module, tmp_path / "scripted.ts")
+    for name in ("traced.ts", "scripted.ts", "exported.pt2"):
+        (found,) = open_runtime(tmp_path / name, device="cpu").run(blob())
+        assert np.abs(found - wanted).max() <= 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_script_without_a_network(tmp_path: Path) -> None:
+    untouched(scripted(nn.Module(), tmp_path / "empty.ts"), "holds no forward")
+
+
+def saying(path: Path, target: Path, words: dict[str, str]) -> Path:
+    """A copy that says other things of itself."""
+
+    def change(members: Members) -> Members:
+        name = "extra/scrfdkit.json"
+        return {**members, name: json.dumps(json.loads(members[name]) | words).encode()}
+
+    return rewritten(path, target, change)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"size": "99968x99968", "batch": "9999"},
+        {"size": "16384x16384", "batch": "2"},
+        {"size": "640x640", "batch": "0"},
+        {"batch": "999999999"},
+        {"size": "0x64"},
+    ],
+)
+def test_sizes_that_no_memory_holds(made: dict[str, Path], tmp_path: Path, words: dict[str, str]) -> None:
+    untouched(saying(made["torchscript"], tmp_path / "bad.ts", words), "of a size that cannot be run")
+
+
+def test_an_exported_program_of_such_a_size(made: dict[str, Path], tmp_path: Path) -> None:
+    path = saying(made["torchexport"], tmp_path / "bad.pt2", {"size": "99968x99968", "batch": "9999"})
+    untouched(path, "of a size that cannot be run")
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+def test_numbers_that_are_none(made: dict[str, Path], tmp_path: Path, to: str) -> None:
+    path = saying(made[to], tmp_path / f"odd{SUFFIXES[to]}", {"layout": "end2end", "max_faces": "²", "batch": "²"})
+    faces = bindings(path)[-1]
+    assert (faces.name, faces.shape) == ("faces", ("batch", "?", 15))
+    other = saying(made[to], tmp_path / f"other{SUFFIXES[to]}", {"size": "²x32", "batch": "9" * 5000})
+    opened = open_runtime(other)
+    assert (opened.input_size, opened.batch_size) == (None, None)
 
 
 @pytest.mark.parametrize("to", SUFFIXES)
