@@ -91,7 +91,7 @@ def load(
     if not data:
         raise ImageError(f"{label}: the file is empty (zero bytes)")
     if len(data) < _SHORTEST:
-        raise ImageError(f"{label}: is no picture: it has {len(data)} bytes only")
+        raise ImageError(f"{label}: is not a picture: it has {len(data)} bytes only")
     if data[:2] == b"\xff\xd8":
         return _named(label, lambda: _from_jpeg(data, label, max_pixels, target))
     return _named(label, lambda: _from_other(data, label, max_pixels))

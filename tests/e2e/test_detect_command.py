@@ -216,9 +216,9 @@ def test_jobs_beyond_all_measure_take_no_more_threads_than_there_are_cores(album
     def many_threads(jobs: str) -> int:
         """What the network is really opened with; its threads are gone again when the command is done."""
         program = (
-            "import sys; from scrfdkit.cli import app; from scrfdkit.runtime.ort import OrtRuntime;"
-            "real = OrtRuntime.open;"
-            "OrtRuntime.open = lambda path, **how: print(how['threads']) or real(path, **how);"
+            "import sys; from scrfdkit.cli import app; from scrfdkit.runtime import ort;"
+            "real = ort.open_model;"
+            "ort.open_model = lambda path, **how: print(how['threads']) or real(path, **how);"
             "app(sys.argv[1:], standalone_mode=False)"
         )
         command = [sys.executable, "-c", program, "detect", str(album / "a.png"), "--json", "/dev/null", "--jobs", jobs]

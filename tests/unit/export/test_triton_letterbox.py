@@ -99,7 +99,7 @@ def test_sizes_up_to_the_limit(module: Any) -> None:
         ("16384", "input_size: 16384x16384 is over the limit of 2048, max_side in the server's configuration"),
         ("16384x32", "input_size: 16384x32 is over the limit of 2048"),
         ("2080", "input_size: 2080x2080 is over the limit of 2048"),
-        ("9" * 5000, "4300 digits"),
+        ("9" * 5000, "is not 'auto'"),
         ("65536", "input_size: 65536 is over 16384"),
         ([640], "is not 'auto'"),
     ],
