@@ -93,7 +93,7 @@ def main() -> None:
         folder = args.keep or Path(temporary)
         for network in args.networks:
             lines, made = one_network(network, folder, [r for r in ROWS if args.only in r.end], calibration, trial)
-            record["networks"][network] = made
+            record["networks"][Path(network).name] = made
             text += f"\n`{open_source(network).info.name}`\n\n{markdown(lines, [c for c in COLUMNS if c != 'sha256'])}"
             for path, content in ((args.output, json.dumps(record, indent=2) + "\n"), (args.table, text.lstrip())):
                 if path is not None:
@@ -126,7 +126,8 @@ def one_network(
     for path, known in made.items():
         cells = [*row(path.name, known)[:last], f"{times[path]:.1f}" if path in times else "-"]
         lines.append(cells[:place] + cells[place + 1 :])
-        records.append({"file": path.name, "milliseconds": times.get(path), **asdict(known)})
+        found = {**asdict(known), "source": Path(known.source).name, "file": path.name, "milliseconds": times.get(path)}
+        records.append(found)
     return lines, records
 
 
