@@ -92,9 +92,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         for network in args.networks:
-            lines, made = one_network(network, folder, [r for r in ROWS if args.only in r.end], calibration, trial)
+            name, lines, made = one_network(
+                network, folder, [r for r in ROWS if args.only in r.end], calibration, trial
+            )
             record["networks"][Path(network).name] = made
-            text += f"\n`{open_source(network).info.name}`\n\n{markdown(lines, [c for c in COLUMNS if c != 'sha256'])}"
+            text += f"\n`{name}`\n\n{markdown(lines, [c for c in COLUMNS if c != 'sha256'])}"
             for path, content in ((args.output, json.dumps(record, indent=2) + "\n"), (args.table, text.lstrip())):
                 if path is not None:
                     path.write_text(content)  # after each network, as all of them take long
@@ -102,8 +104,8 @@ def main() -> None:
 
 def one_network(
     network: str, folder: Path, rows: Sequence[Row], calibration: tuple[Path, ...], trial: Trial
-) -> tuple[list[list[str]], list[dict[str, Any]]]:
-    """Lines of the table, and certificates or reasons."""
+) -> tuple[str, list[list[str]], list[dict[str, Any]]]:
+    """The network's name, lines of the table, and certificates or reasons."""
     source = open_source(network)
     trial = replace(trial, score=_remembered(trial.score))
     made: dict[Path, Certificate] = {}
@@ -128,7 +130,7 @@ def one_network(
         lines.append(cells[:place] + cells[place + 1 :])
         found = {**asdict(known), "source": Path(known.source).name, "file": path.name, "milliseconds": times.get(path)}
         records.append(found)
-    return lines, records
+    return source.info.name, lines, records
 
 
 def milliseconds(files: Sequence[Path], trial: Trial) -> dict[Path, float]:

@@ -14,7 +14,7 @@ from scrfdkit.errors import ModelError, OptionError
 
 if TYPE_CHECKING:
     from scrfdkit.certificate import Certificate
-    from scrfdkit.export.order import Order
+    from scrfdkit.export.order import Order, Target
 
 TARGETS = ("onnx", "tflite", "tensorrt", "vastai", "triton", "torchscript", "torchexport", "ncnn", "openvino")
 _SETTINGS = ("max_batch", "min_size", "max_size", "timing_cache", "compute_capability", "backend")
@@ -110,20 +110,20 @@ def command(
     with trials.progress() as say:
         source = trials.open_source(model)
         try:
-            _check_dynamic(to, dynamic or size == "dynamic", batch == "dynamic")
-            order = _order(to, precision, opset, given, only, calibrate or [], settings)
+            target = trials.targets()[to]
+            _check_dynamic(target, dynamic or size == "dynamic", batch == "dynamic")
+            order = _order(target, precision, opset, given, only, calibrate or [], settings)
             how = trials.trial(pictures, data, gt, images, max_drop, threads, order.contract.size)
             from scrfdkit.export.run import export
-            from scrfdkit.export.targets import TARGETS as ROWS
 
-            made = export(source, out, ROWS[to], order, how, say, "" if Path(model).exists() else model)
+            made = export(source, out, target, order, how, say, "" if Path(model).exists() else model)
         except OptionError as error:
             raise OptionError(_flag(str(error))) from None
-    _report(made, out)
+    _report(made, target, out)
 
 
 def _order(
-    to: str,
+    target: Target,
     precision: str,
     opset: int | None,
     given: dict[str, Any],
@@ -135,9 +135,8 @@ def _order(
     from scrfdkit.export.calibration import choose
     from scrfdkit.export.contract import Contract, Suppression
     from scrfdkit.export.order import OPSET, PRECISIONS, Order
-    from scrfdkit.export.targets import TARGETS as ROWS
 
-    layout = given["layout"] or ROWS[to].layouts[0]
+    layout = given["layout"] or target.layouts[0]
     flags = [flag for flag, value in only.items() if value is not None]
     if flags and layout != "end2end":
         raise OptionError(f"{flags[0]}: is part of an end2end file only; the {layout} layout leaves it to who reads it")
@@ -145,7 +144,7 @@ def _order(
         raise OptionError(f"--raw: the {layout} layout always has its sigmoid; only maps can do without")
     if precision not in PRECISIONS:
         raise OptionError(f"precision: {precision!r} is not one of {PRECISIONS}")
-    if calibrate and precision != "int8" and not ROWS[to].calibrates:
+    if calibrate and precision != "int8" and not target.calibrates:
         raise OptionError(f"calibrate: only int8 takes ranges from pictures, and this is {precision}")
     names = ("score_threshold", "nms_threshold", "max_faces")
     rule = {name: value for name, value in zip(names, only.values(), strict=True) if value is not None}
@@ -159,7 +158,7 @@ def _order(
     )
 
 
-def _report(made: Certificate, out: Path) -> None:
+def _report(made: Certificate, target: Target, out: Path) -> None:
     from scrfdkit.export.order import Order
 
     contract = Order.from_dict(made.contract, made.precision).contract
@@ -167,7 +166,7 @@ def _report(made: Certificate, out: Path) -> None:
     trials.report(made)
     typer.echo(f"wrote {out} ({made.num_bytes / 1e6:.1f} MB) and its certificate")
     typer.echo(f"licence: {made.metadata['licence'] or 'unknown'}")
-    if made.target in ("triton", "vastai"):
+    if target.folder:
         typer.echo(f"what to do with it: {out / 'README.md'}")
     elif contract.layout == "end2end":
         typer.echo("it takes uint8 pictures and gives faces; docs/export.md shows how to run it")
@@ -188,14 +187,14 @@ def _size(text: str | None, dynamic: bool) -> tuple[int, int] | None:
     return None if text == "dynamic" else _pair(text, "--size")
 
 
-def _check_dynamic(to: str, size: bool, batch: bool) -> None:
+def _check_dynamic(target: Target, size: bool, batch: bool) -> None:
     """Raises OptionError where what was asked to be open cannot be."""
-    from scrfdkit.export.targets import TARGETS as ROWS
-
-    if size and not ROWS[to].open_size:
-        raise OptionError(f"--dynamic: {to} files have a fixed size; name it with --size, or leave it at 640x640")
-    if batch and not ROWS[to].open_batch:
-        raise OptionError(f"--batch: {to} files have a fixed number of pictures; name it, or leave it at 1")
+    if size and not target.open_size:
+        raise OptionError(
+            f"--dynamic: {target.name} files have a fixed size; name it with --size, or leave it at 640x640"
+        )
+    if batch and not target.open_batch:
+        raise OptionError(f"--batch: {target.name} files have a fixed number of pictures; name it, or leave it at 1")
 
 
 def _pair(text: str | None, flag: str) -> tuple[int, int] | None:

@@ -81,6 +81,17 @@ def detect(
     outputs = detector.runtime.run(blob)
     levels = levels_of(outputs, detector.layout, placement.canvas, 0)
     faces = decode.decode(levels, score_threshold, logits=detector.layout.logits)
+    return finish(faces, placement, score_threshold, nms_threshold)
+
+
+def finish(
+    faces: Detections,
+    placement: Placement,
+    score_threshold: float = SCORE_THRESHOLD,
+    nms_threshold: float = NMS_THRESHOLD,
+) -> Detections:
+    """Candidates on the canvas to faces in the picture's pixels: cut to it before suppression, scores above the
+    threshold."""
     faces = faces[faces.scores > score_threshold].clip(*placement.size)
     return decode.suppress(letterbox.unplace(faces, placement), nms_threshold, offset=0)
 

@@ -68,9 +68,9 @@ class Target:
     """A format to export to. suffix: of its main file. layouts: the first is the usual one. open_size, open_batch:
     whether one file can take any. write: makes the file at a path, and others of the same stem beside it; what it
     returns is added to the metadata in the certificate. compare: runs it beside PyTorch; None for what every runtime is
-    compared by. settings: names in `Order.settings` that it knows. folder: what is written is a folder. inside: finds
-    the network's file in it, which is what runs here. calibrates: takes calibration pictures whatever the precision,
-    for a compiler that quantises later.
+    compared by. settings: names in `Order.settings` that it knows. folder: what is written is a folder, with a
+    README.md. inside: finds the network's file in it, which is what runs here. calibrates: takes calibration pictures
+    whatever the precision, for a compiler that quantises later.
     """
 
     name: str

@@ -119,12 +119,18 @@ def compare_heads(reference: Runtime, candidate: Runtime, contract: Contract, sp
     """
     found = []
     for wanted, batch in cases(contract):
-        size = within(candidate, wanted)
-        blob = blob_of(pictures(size, batch), spec)
-        ours = levels(reference.run(blob), size, batch, logits=True)
-        theirs = levels(candidate.run(blob), size, batch, logits=contract.logits)
-        found.append(replace(difference(ours, theirs), width=size[0], height=size[1], batch=batch))
+        found.append(compare_run(reference, candidate, within(candidate, wanted), batch, spec, logits=contract.logits))
     return tuple(found)
+
+
+def compare_run(
+    reference: Runtime, candidate: Runtime, size: tuple[int, int], batch: int, spec: Input, *, logits: bool
+) -> Case:
+    """Runs both once, on pictures of (width, height). logits: the candidate's scores lack their sigmoid."""
+    blob = blob_of(pictures(size, batch), spec)
+    ours = levels(reference.run(blob), size, batch, logits=True)
+    theirs = levels(candidate.run(blob), size, batch, logits=logits)
+    return replace(difference(ours, theirs), width=size[0], height=size[1], batch=batch)
 
 
 def levels(outputs: Sequence[NDArray[Any]], size: tuple[int, int], batch: int, *, logits: bool) -> list[Level]:

@@ -6,7 +6,7 @@ import fcntl
 import glob
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -138,11 +138,16 @@ def _check_folder(path: Path) -> None:
     """Raises ModelError for a folder with files that no export made: it would be replaced with all that is in it."""
     if not atomic.is_folder(path):
         return
-    old = certificate.read(path)
-    known = old.files if old is not None else {}
+    known = _known(path)
     other = next((f for f in _files(path) if f.relative_to(path.parent).as_posix() not in known), None)
     if other is not None:
         raise ModelError(f"{path}: holds {other.relative_to(path)}, which no export wrote; name another folder")
+
+
+def _known(path: Path) -> Mapping[str, str]:
+    """The files that the certificate of what is there already names; none where it has no certificate."""
+    old = certificate.read(path)
+    return old.files if old is not None else {}
 
 
 def _files(folder: Path) -> list[Path]:
@@ -155,8 +160,7 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 def _check_neighbours(draft: Path, path: Path) -> None:
     """Raises ModelError where a companion would replace a file that is not of the same export."""
-    old = certificate.read(path)
-    known = old.files if old is not None else {}
+    known = _known(path)
     for member in draft.parent.iterdir():
         place = path.with_name(member.name)
         if member.name != draft.name and atomic.exists(place) and place.name not in known:

@@ -11,7 +11,7 @@ from scrfdkit import weights, zoo
 from scrfdkit.atomic import exists, is_folder
 from scrfdkit.detector import Detector
 from scrfdkit.errors import ModelError
-from scrfdkit.export.parity import blob_of, difference, levels, pictures
+from scrfdkit.export.parity import compare_run
 from scrfdkit.export.reference import Reference
 from scrfdkit.model.checkpoint import WeightInfo, import_pth, load
 from scrfdkit.model.net import SCRFD, fuse
@@ -74,10 +74,8 @@ def _check_same(path: Path, net: SCRFD, metadata: Mapping[str, str]) -> None:
     runtime = OrtRuntime.open(path, threads=1)
     detector = Detector(runtime)
     size, batch = within(runtime, _SMALL), runtime.batch_size or 1
-    blob = blob_of(pictures(size, batch), detector.input)
-    ours = levels(Reference(net).run(blob), size, batch, logits=True)
-    theirs = levels(runtime.run(blob), size, batch, logits=detector.layout.logits)
-    gap = difference(ours, theirs).largest
+    logits = detector.layout.logits
+    gap = compare_run(Reference(net), runtime, size, batch, detector.input, logits=logits).largest
     if not gap <= _MOST:
         raise ModelError(
             f"{path}: has the convolutions of an SCRFD network and computes something else, up to {gap:.2g} strides"

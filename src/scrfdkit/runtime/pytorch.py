@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from scrfdkit.errors import ModelError
 from scrfdkit.layout import head_names, head_widths
 from scrfdkit.model.checkpoint import WeightInfo, import_pth, load
-from scrfdkit.model.plan import check_size
 from scrfdkit.model.pth import require_torch
 from scrfdkit.runtime.base import Binding
 from scrfdkit.types import Floats
@@ -72,15 +68,11 @@ class PyTorchRuntime:
         """
         import torch
 
-        from scrfdkit.runtime.torch_device import num_threads
+        from scrfdkit.runtime.torch_device import num_threads, tensor_of
 
-        if blob.ndim != 4 or blob.shape[1] != 3 or blob.dtype != np.float32:
-            raise ModelError(f"blob: (B, 3, H, W) float32 is needed, got {blob.shape} {blob.dtype}")
-        check_size(blob.shape[3], blob.shape[2])
-        if not blob.flags.writeable:
-            blob = blob.copy()  # torch warns about read-only memory, although nothing writes into it here
+        given = tensor_of(blob)
         with num_threads(self._threads), torch.inference_mode():
-            x = torch.from_numpy(blob).to(self.device).contiguous(memory_format=self._format)
+            x = given.to(self.device).contiguous(memory_format=self._format)
             return [output.cpu().numpy() for output in self._net(x)]
 
 

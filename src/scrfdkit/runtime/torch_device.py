@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+
+from scrfdkit.errors import ModelError
+from scrfdkit.model.plan import check_size
+from scrfdkit.types import Floats
 
 
 def choose_device(device: str) -> str:
@@ -28,6 +33,17 @@ def _cuda_works() -> bool:
         return bool((torch.ones(1, device="cuda") + 1).item() == 2)
     except RuntimeError:
         return False
+
+
+def tensor_of(blob: Floats) -> torch.Tensor:
+    """A blob (B, 3, H, W) float32, H and W multiples of 32, as a tensor on the CPU. Raises ModelError for another."""
+    if blob.ndim != 4 or blob.shape[1] != 3 or blob.dtype != np.float32:
+        raise ModelError(f"blob: (B, 3, H, W) float32 is needed, got {blob.shape} {blob.dtype}")
+    check_size(blob.shape[3], blob.shape[2])
+    data = np.ascontiguousarray(blob)
+    if not data.flags.writeable:
+        data = data.copy()  # torch warns about read-only memory, although nothing writes into it here
+    return torch.from_numpy(data)
 
 
 @contextmanager

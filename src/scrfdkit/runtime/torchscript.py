@@ -14,11 +14,10 @@ from torch import Tensor
 
 from scrfdkit.errors import ModelError
 from scrfdkit.layout import head_names
-from scrfdkit.model.plan import check_size
 from scrfdkit.runtime.base import Binding, Side
 from scrfdkit.runtime.inputs import picture_input
 from scrfdkit.runtime.torch_archive import load_script
-from scrfdkit.runtime.torch_device import choose_device, num_threads
+from scrfdkit.runtime.torch_device import choose_device, num_threads, tensor_of
 from scrfdkit.spec import ModelSpec
 from scrfdkit.types import Floats
 
@@ -49,19 +48,14 @@ class ProgramRuntime:
 
         Raises ModelError for a blob of another shape, or where the program fails or gives other things than tensors.
         """
-        if blob.ndim != 4 or blob.shape[1] != 3 or blob.dtype != np.float32:
-            raise ModelError(f"blob: (B, 3, H, W) float32 is needed, got {blob.shape} {blob.dtype}")
-        check_size(blob.shape[3], blob.shape[2])
+        given = tensor_of(blob)
         size = blob.shape[3], blob.shape[2]
         if self.input_size not in (None, size) or self.batch_size not in (None, len(blob)):
             wanted = f"{self.batch_size or 'any number of'} picture(s) of {self.input_size or 'any size'}"
             raise ModelError(f"blob: this file takes {wanted}, got {len(blob)} of {size}")
-        data = np.ascontiguousarray(blob)
-        if not data.flags.writeable:
-            data = data.copy()  # torch warns about read-only memory
         try:
             with num_threads(self._threads), torch.inference_mode():
-                found = self._program(torch.from_numpy(data).to(self.device))
+                found = self._program(given.to(self.device))
                 return [output.float().cpu().numpy() for output in _tensors(found)]
         except ModelError:
             raise

@@ -20,6 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from scrfdkit.errors import DeviceError, ModelError
 from scrfdkit.runtime.base import Binding
+from scrfdkit.runtime.inputs import picture_input
 from scrfdkit.types import Floats
 
 PORTS = {"grpc": 8001, "http": 8000}
@@ -147,23 +148,15 @@ class TritonRuntime:
                 f"{server.address}: takes files of pictures, not a blob; docs/export.md shows how to ask an ensemble"
                 f" for faces. The network behind it can be opened{_network_of(config)}"
             )
-        shape = inputs[0].shape if inputs else ()
-        picture = len(shape) == 4 and shape[1] in (3, "?") and inputs[0].dtype in ("float32", "float16")
-        if len(inputs) != 1 or not picture:
-            found = [(tensor.name, tensor.dtype, tensor.shape) for tensor in inputs]
-            raise ModelError(f"{server.address}: one float input (batch, 3, height, width) is needed; it has {found}")
+        given = config.get("parameters", {})
+        self.metadata: Mapping[str, str] = {key: value.get("string_value", "") for key, value in given.items()}
+        self.input_size, self.batch_size = picture_input(str(server.address), inputs, self.metadata)
         self._server = server
         self._input = inputs[0]
         self._outputs = [tensor.name for tensor in _tensors(metadata, "outputs")]
         self._most = int(config.get("max_batch_size", 0))
-        batch, _, height, width = (side if isinstance(side, int) else None for side in shape)
-        # A side left open takes any value, so also that of the fixed one.
-        self.input_size = (width or height or 0, height or width or 0) if width or height else None
-        self.batch_size = batch
         kinds = {group.get("kind") for group in config.get("instance_group", [])}
         self.device = "cuda" if "KIND_GPU" in kinds else "cpu"
-        given = config.get("parameters", {})
-        self.metadata: Mapping[str, str] = {key: value.get("string_value", "") for key, value in given.items()}
 
     @classmethod
     def open(cls, model: str | Path, *, device: str = "auto", threads: int | None = None) -> TritonRuntime:

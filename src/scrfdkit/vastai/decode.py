@@ -76,9 +76,7 @@ def faces(path: Path, size: tuple[int, int], rules: Rules) -> Detections:
     found = candidates(path, rules.canvas, reference.SCORE_THRESHOLD)
     placement = reference.place(*size, rules.canvas)
     across, down = _margin(placement) if rules.fed == "centre" else (0, 0)
-    # The steps of `evaluate.reference.detect` after its network.
-    found = found[found.scores > reference.SCORE_THRESHOLD].shift(-across, -down).clip(*placement.size)
-    return suppress(letterbox.unplace(found, placement), reference.NMS_THRESHOLD, offset=0)
+    return reference.finish(found.shift(-across, -down), placement)
 
 
 def _published(found: Detections, size: tuple[int, int], canvas: tuple[int, int]) -> Detections:

@@ -11,7 +11,7 @@ import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
 from scrfdkit import image, steps
-from scrfdkit.errors import OptionError, ScrfdError
+from scrfdkit.errors import OptionError
 from scrfdkit.options import Options, parse_size
 from scrfdkit.spec import Input, ModelSpec
 from scrfdkit.types import Floats
@@ -49,7 +49,7 @@ class TritonPythonModel:
             blob, placements = letterboxed(pictures, options, self._fixed, self._spec, self._max_side)
             tensors = (("blob", blob.astype(self._dtype, copy=False)), ("placement", placements))
             return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in tensors])
-        except (ScrfdError, ValueError) as error:  # the latter from a number of thousands of digits
+        except ValueError as error:  # every ScrfdError is one
             return _refusal(str(error))
         except MemoryError:
             return _refusal("there is no memory for these pictures; send fewer, or smaller ones")
