@@ -19,7 +19,7 @@ FLOORS = (
     ("zoo", "image", "letterbox", "decode", "certificate"),
     ("weights", "layout", "options"),
     ("views", "model", "data"),
-    ("steps", "runtime"),
+    ("steps", "runtime", "network"),
     ("draw",),
     ("detector", "sheet", "assets"),
     ("benchmark",),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scrfdkit import image, steps, weights, zoo
+from scrfdkit import image, network, steps, weights
 from scrfdkit.errors import DeviceError, ImageError, ModelError, OptionError
 from scrfdkit.image import Picture, Source
 from scrfdkit.layout import Layout, identify
@@ -51,10 +51,11 @@ class Detector:
         threads: int | None = None,
         **options: Any,
     ) -> Detector:
-        """Opens a network by name, or a weight file.
+        """Opens a network by name, by its description, or a weight file.
 
-        model: a zoo name ("scrfd_2.5g_kps"), a weight file or an exported one (docs/runtimes.md lists the kinds), or
-            None for the weights that ship with the package. A file with a certificate is compared with it.
+        model: a zoo name ("scrfd_2.5g_kps"), a .json description that names its weights, a weight file or an exported
+            one (docs/runtimes.md lists the kinds), or None for the weights that ship with the package. A file with a
+            certificate is compared with it.
         device: "cpu", "cuda", "tensorrt" (through onnxruntime), or "auto" for CUDA where it works and else the CPU.
             What runs is in `.device`.
         strict_device: raise DeviceError instead of falling back, to CUDA or the CPU, and instead of warning about it.
@@ -196,15 +197,11 @@ def _resolve(model: str | Path | None, runtime: str | None) -> str | Path:
         raise ModelError(f"{model}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if mode is not None and stat.S_ISDIR(mode):
         raise ModelError(f"{path}: is a folder, not a network")
-    if mode is not None:
+    if mode is not None and not network.is_description(path):
         return path
     if path.suffix in SUFFIXES:
         raise ModelError(f"{path}: there is no such file")
-    try:
-        name = zoo.find(str(model)).name
-    except ValueError as error:
-        raise ModelError(f"{error}; nor is there a file of that name") from None
-    return weights.find(name, suffixes)
+    return network.find_weights(model, suffixes)[0]
 
 
 def _embedded(suffixes: tuple[str, ...], runtime: str | None) -> Path:

@@ -25,7 +25,7 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[FILE]...",
-            help="Pictures, taken in turn; without any, a portrait that ships. A network file is taken for --model.",
+            help="Pictures, taken in turn; without any, a portrait that ships. A network's file is taken for --model.",
         ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Name or file; the embedded weights if left out.")] = None,
@@ -71,9 +71,10 @@ def command(
 
 def _sort(inputs: list[str], model: str | None) -> tuple[str | None, list[str]]:
     """The network and the pictures among what is named. Raises OptionError for two networks."""
+    from scrfdkit.network import is_description
     from scrfdkit.runtime.formats import SUFFIXES, is_address
 
-    networks = [text for text in inputs if is_address(text) or Path(text).suffix in SUFFIXES]
+    networks = [t for t in inputs if is_address(t) or Path(t).suffix in SUFFIXES or is_description(t)]
     found = [*([] if model is None else [model]), *networks]
     if len(found) > 1:
         raise OptionError(f"--model: one network at a time is measured, not {' and '.join(found)}")

@@ -73,7 +73,7 @@ def command(
         raise OptionError("--precision or --recall: say what is wanted, such as --precision 0.99")
     if (data is None) == (labels is None):
         raise OptionError("--data or --labels: name one, the pictures to calibrate on")
-    _check_output(store, output, force)
+    _check_output(model, store, output, force)
     options: dict[str, Any] = {"score_threshold": _LOWEST_SCORE, "nms_threshold": nms, "input_size": parse_size(size)}
     if labels is not None:
         truth, names, files, notes = _labelled(labels, label_format, images)
@@ -103,10 +103,15 @@ def command(
     _print(points, facts, (*notes, *board.notes), target, as_json=as_json)
 
 
-def _check_output(store: bool, output: Path | None, force: bool) -> None:
+def _check_output(model: str | None, store: bool, output: Path | None, force: bool) -> None:
     """Raises OptionError for places that contradict each other, or hold something already."""
     from scrfdkit import atomic
+    from scrfdkit.network import is_description
 
+    if store and model is not None and is_description(model):
+        raise OptionError(
+            f"--store: would change the weights whose sha256 {model} holds; make a copy with --output FILE"
+        )
     if store and output is not None:
         raise OptionError("--store and --output: one keeps the thresholds in the weight file, one in a copy; name one")
     if output is not None and atomic.is_folder(output):

@@ -22,7 +22,9 @@ _OWN_FIELDS = ("layout", "size", "batch", "opset", "precision", "calibrate", *_S
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="A network's name, or a .safetensors, .pth or .onnx file.")],
+    model: Annotated[
+        str, typer.Argument(help="A network's name, its .json description, or a .safetensors, .pth or .onnx file.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The file or folder to write.")],
     to: Annotated[str, typer.Option("--to", help=f"Format: {', '.join(TARGETS)}.")] = TARGETS[0],
     precision: Annotated[str, typer.Option("--precision", help="fp32, fp16 or int8.")] = "fp32",

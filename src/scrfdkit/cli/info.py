@@ -1,4 +1,4 @@
-"""`scrfd info`: what a network costs, part by part, and what a weight file says about itself."""
+"""`scrfd info`: what a network costs, part by part, and what a weight file or a description says about it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scrfdkit.errors import MissingExtraError, ModelError, OptionError, WeightError
+from scrfdkit.errors import MissingExtraError, OptionError, WeightError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from scrfdkit.model.cost import Cost
+    from scrfdkit.network import Network
     from scrfdkit.spec import ModelSpec
     from scrfdkit.zoo import ZooEntry
 
 
 def command(
-    network: Annotated[str, typer.Argument(help="A network's name, or an .onnx, .safetensors or .pth file.")],
+    network: Annotated[
+        str, typer.Argument(help="A network's name, its .json description, or an .onnx, .safetensors or .pth file.")
+    ],
     size: Annotated[
         list[str] | None,
         typer.Option("--size", help="Input size WIDTHxHEIGHT; may be repeated.", show_default="640x480"),
@@ -61,20 +64,35 @@ def _size(text: str) -> tuple[int, int]:
 
 def _subject(network: str) -> tuple[str | None, ModelSpec | None, dict[str, Any]]:
     """Name, spec and what the file says; a zoo name has no file."""
-    from scrfdkit import zoo
+    from scrfdkit import network as networks
     from scrfdkit.atomic import is_file
     from scrfdkit.weights import SUFFIXES
 
     path = Path(network)
-    if path.suffix in SUFFIXES or is_file(path):
+    described = networks.is_description(path)
+    if path.suffix in SUFFIXES or (is_file(path) and not described):
         if not is_file(path):
             raise WeightError(f"{path}: there is no such file")
         return _of_file(path)
-    try:
-        entry = zoo.find(network)
-    except ValueError as error:
-        raise ModelError(str(error)) from None
-    return entry.name, entry.spec, {}
+    found = networks.find(network)
+    return found.name, found.spec, _of_description(path, found) if described else {}
+
+
+def _of_description(path: Path, found: Network) -> dict[str, Any]:
+    """What a description says, and what is wrong with its weights."""
+    from scrfdkit.network import checked_weights
+
+    facts: dict[str, Any] = {"file": str(path), "source": found.source, "measured": dict(found.measured)}
+    if found.weights is None:
+        facts["weights"] = "none"
+    else:
+        facts |= {"weights": str(found.weights.path), "weights sha256": found.weights.sha256}
+        facts["licence"] = found.weights.licence
+        try:
+            checked_weights(found, path)
+        except WeightError as error:
+            facts["problem"] = str(error)
+    return {k: v for k, v in facts.items() if v not in ("", {})}
 
 
 def _of_file(path: Path) -> tuple[str | None, ModelSpec | None, dict[str, Any]]:

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +30,8 @@ def _flag(panel: str, text: str, *names: str, **how: Any) -> Any:
 
 
 Model = Annotated[
-    str | None, typer.Option(metavar="NAME|FILE", help="Network: zoo name, .json spec, or weights to go on from.")
+    str | None,
+    typer.Option(metavar="NAME|FILE", help="Network: zoo name, .json description, or weights to go on from."),
 ]
 Data = Annotated[
     Path | None, typer.Option(metavar="SRC", help="Labels in any known format, or a folder with train/ and val/.")
@@ -140,7 +140,7 @@ def command(
     if model is None or data is None:
         raise OptionError("--model and --data: both are needed, unless a run is resumed with --resume DIR")
     network = _network(model)
-    chosen = _recipe(recipe, network, change or (), epochs=epochs, steps=steps, batch=batch, size=size, lr=lr)
+    chosen = recipe_of(recipe, network, change or (), epochs=epochs, steps=steps, batch=batch, size=size, lr=lr)
     labels, val, val_gt = _split(data, val, val_gt)
     begun = stored.Settings(
         model=_lasting(model),
@@ -200,7 +200,7 @@ def _check_torch() -> None:
             raise MissingExtraError("training", "train", package)
 
 
-def _recipe(name: str, network: str, change: Sequence[str], **flags: float | None) -> Recipe:
+def recipe_of(name: str, network: str, change: Sequence[str], **flags: float | None) -> Recipe:
     """The recipe with what the command line changes."""
     from scrfdkit.train import recipes
 
@@ -221,13 +221,12 @@ def _recipe(name: str, network: str, change: Sequence[str], **flags: float | Non
 
 
 def _network(model: str) -> str:
-    """What a network is called: its name in the zoo, or its file's name without what makes it a file."""
-    from scrfdkit import weights, zoo
+    """What a network is called: its name in the zoo or its description, or its file's name without the suffix."""
+    from scrfdkit import network as networks
+    from scrfdkit import weights
 
-    with suppress(ValueError):  # names of networks have dots of their own
-        return zoo.find(model).name
     path = Path(model)
-    return path.stem if path.suffix in (".json", *weights.SUFFIXES) else path.name
+    return path.stem if path.suffix in weights.SUFFIXES else networks.find(model).name
 
 
 def _lasting(model: str) -> str:

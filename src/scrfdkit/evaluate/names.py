@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-_SUFFIXES = frozenset({".onnx", ".safetensors", ".pth", ".npz", ".txt"})
+_SUFFIXES = frozenset({".onnx", ".safetensors", ".pth", ".json", ".npz", ".txt"})
 
 
 def run_name(source: str | Path) -> str:
-    """The last part of a path without the suffix of a weight or result file: "scrfd_2.5g_kps" stays as it is."""
+    """The last part of a path without the suffix of a file of networks or results: "scrfd_2.5g_kps" stays whole."""
     path = Path(source)
     name = path.name or str(path)
     return name[: -len(path.suffix)] if path.suffix.lower() in _SUFFIXES else name

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scrfdkit import weights, zoo
+from scrfdkit import network, weights
 from scrfdkit.atomic import exists, is_folder
 from scrfdkit.detector import Detector
 from scrfdkit.errors import ModelError
@@ -42,14 +42,15 @@ class Source:
 
 
 def open_source(model: str | Path) -> Source:
-    """Loads a network by its name in the zoo, or from a .safetensors, .pth or .onnx file.
+    """Loads a network by its name in the zoo or its .json description, or from a .safetensors, .pth or .onnx file.
 
-    Licence, source and metrics are taken over from the file; InsightFace's own files are known and get theirs.
-    Raises ModelError, WeightError or MissingExtraError.
+    Licence, source and metrics are taken over from the file, with what a description adds; InsightFace's own files are
+    known and get theirs. Raises ModelError, WeightError or MissingExtraError.
     """
-    path = _find(model)
+    path, known = _find(model)
     if path.suffix == ".safetensors":
         net, info = load(path)
+        info = info if known is None else network.described(info, known)
         return Source(net if info.fused else fuse(net), replace(info, fused=True), path)
     if path.suffix == ".pth":
         net, name, spec = import_pth(path)
@@ -83,16 +84,14 @@ def _check_same(path: Path, net: SCRFD, metadata: Mapping[str, str]) -> None:
         )
 
 
-def _find(model: str | Path) -> Path:
+def _find(model: str | Path) -> tuple[Path, network.Network | None]:
+    """The weights, and what a description says of their network."""
     path = Path(model)
-    if path.suffix in weights.SUFFIXES or (exists(path) and not is_folder(path)):
-        if path.suffix not in weights.SUFFIXES:
-            raise ModelError(f"{path}: only {', '.join(weights.SUFFIXES)} files can be exported")
+    if path.suffix in weights.SUFFIXES:
         if not exists(path):
             raise ModelError(f"{path}: there is no such file")
-        return path
-    try:
-        name = zoo.find(str(model)).name
-    except ValueError as error:
-        raise ModelError(f"{error}; nor is there a file of that name") from None
-    return weights.find(name, _TRAINED_FIRST)
+        return path, None
+    if exists(path) and not is_folder(path) and not network.is_description(path):
+        kinds = ", ".join((*weights.SUFFIXES, network.SUFFIX))
+        raise ModelError(f"{path}: only {kinds} files can be exported")
+    return network.find_weights(model, _TRAINED_FIRST)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from scrfdkit import network, zoo
 from scrfdkit import weights as files
-from scrfdkit import zoo
-from scrfdkit.errors import OptionError, WeightError
+from scrfdkit.errors import ModelError, OptionError, WeightError
 from scrfdkit.model.checkpoint import fit, load, recognise
 from scrfdkit.model.net import SCRFD, build
 from scrfdkit.model.onnx_import import import_onnx, onnx_metadata
@@ -55,18 +55,19 @@ def begin(
     norm: Norm | None = None,
     freeze: Sequence[str] = (),
 ) -> Begin:
-    """The network `model`: a name of the zoo, a .json file with a ModelSpec, a ModelSpec, or a weight file
+    """The network `model`: a name of the zoo, a .json description (`network.read`), a ModelSpec, or a weight file
     (.safetensors, .pth, .onnx), whose weights it then starts with.
 
-    weights: a weight file, or a name of the zoo whose weights are in the cache or in this package; without them (and
-    no weight file as model) every weight is fresh, from torch's global generator. num_keypoints, norm: changes of the
-    head (`adapt.change_head`); everything that still fits is kept (`adapt.transfer`). freeze: as in `freeze_parts`.
+    weights: a weight file, a .json description that names one, or a name of the zoo whose weights are in the cache or
+    in this package; without them (and no weight file as model) every weight is fresh, from torch's global generator.
+    num_keypoints, norm: changes of the head (`adapt.change_head`); everything that still fits is kept
+    (`adapt.transfer`). freeze: as in `freeze_parts`.
 
     Raises OptionError for words that mean nothing, and WeightError for files that cannot be read or do not fit.
     """
     spec, name, file = _architecture(model)
     if weights is not None:
-        file = _read(_weight_file(weights), spec)
+        file = _weights(weights, spec)
     target = change_head(spec, num_keypoints, norm)
     net = build(target)
     notes: list[str] = []
@@ -125,35 +126,25 @@ def _architecture(model: str | Path | ModelSpec) -> tuple[ModelSpec, str, _File 
     if path.suffix in files.SUFFIXES:
         file = _read(path, None)
         return file.spec, file.name, file
-    if path.suffix == ".json":
+    try:
+        found = network.find(model)
+    except ModelError as error:
+        raise OptionError(f"model: {error}") from None
+    return found.spec, found.name, None
+
+
+def _weights(weights: str | Path, spec: ModelSpec) -> _File:
+    path, known = Path(weights), None
+    if path.suffix not in files.SUFFIXES:
         try:
-            return ModelSpec.from_json(path.read_text(encoding="utf-8")), path.stem, None
-        except OSError as error:
-            raise OptionError(f"{path}: cannot be read: {error.strerror or error}") from None
-        except ValueError as error:
-            raise OptionError(f"{path}: not the description of a network: {error}") from None
-    try:
-        entry = zoo.find(str(model))
-    except ValueError as error:
-        kinds = ", ".join(files.SUFFIXES)
-        raise OptionError(f"model: {error}; a file must end in .json (its description) or {kinds}") from None
-    return entry.spec, entry.name, None
+            path, known = network.find_weights(weights, _UNFOLDED_FIRST)
+        except ModelError as error:
+            raise OptionError(f"weights: {error}") from None
+    return _read(path, spec, known)
 
 
-def _weight_file(weights: str | Path) -> Path:
-    path = Path(weights)
-    if path.suffix in files.SUFFIXES:
-        return path
-    try:
-        return files.find(str(weights), _UNFOLDED_FIRST)
-    except WeightError:
-        raise
-    except ValueError as error:
-        raise OptionError(f"weights: {error}; a file must end in {', '.join(files.SUFFIXES)}") from None
-
-
-def _read(path: Path, spec: ModelSpec | None) -> _File:
-    """spec: what a .pth file that is no network of the zoo may be."""
+def _read(path: Path, spec: ModelSpec | None, known: network.Network | None = None) -> _File:
+    """spec: what a .pth file that is no network of the zoo may be. known: what a description says of the weights."""
     if path.suffix == ".onnx":
         net, name, found = import_onnx(path)
         origin = origin_of(path, onnx_metadata(path), name)
@@ -161,6 +152,7 @@ def _read(path: Path, spec: ModelSpec | None) -> _File:
     if path.suffix == ".pth":
         return _read_pth(path, spec)
     net, info = load(path)
+    info = info if known is None else network.described(info, known)
     state = net.state_dict()
     if info.fused:
         state = unfold(state, info.spec)
