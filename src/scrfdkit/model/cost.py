@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import fields as dataclass_fields
+from types import SimpleNamespace
+from typing import Any, TypeAlias, cast
 
 from scrfdkit.model.plan import PARTS, Plan, plan
-from scrfdkit.spec import ModelSpec
+from scrfdkit.spec import Block, Head, ModelSpec
+
+Numbers: TypeAlias = Any
+"""A whole number, or an int64 array of them, one a network."""
 
 FLOAT_BYTES = 4
 
@@ -74,6 +80,51 @@ def cost(spec: ModelSpec, width: int = 640, height: int = 480) -> Cost:
         params * FLOAT_BYTES,
         peak(walked) * FLOAT_BYTES,
     )
+
+
+def flops_of_many(
+    block: Block,
+    stem: Iterable[Numbers],
+    blocks: Iterable[Numbers],
+    widths: Iterable[Numbers],
+    neck: Numbers,
+    tower: tuple[Numbers, Numbers],
+    head: Head,
+    width: int = 640,
+    height: int = 480,
+) -> dict[str, Numbers]:
+    """FLOPs by part, as in `Cost.parts`, of many networks at once: whole numbers or int64 arrays of one length N.
+
+    stem, blocks, widths: as in `Backbone`, an array for each of their places. neck: its channels. tower: its depth and
+    channels. head: everything else about the head. Either all or none of the networks may widen in the first stage.
+
+    Every unit of a stage, and of the tower, but the first costs the same. So the walk through networks of one unit, and
+    of two, gives those of any depth.
+    """
+    one, two = (_walked(block, stem, units, widths, neck, tower[1], head, (width, height)) for units in (1, 2))
+    depths = dict(zip(PARTS[2:6], blocks, strict=True)) | {"head": tower[0]}
+    return {part: flops + (depths.get(part, 1) - 1) * (two[part] - flops) for part, flops in one.items()}
+
+
+def _walked(
+    block: Block,
+    stem: Iterable[Numbers],
+    units: int,
+    widths: Iterable[Numbers],
+    neck: Numbers,
+    channels: Numbers,
+    head: Head,
+    size: tuple[int, int],
+) -> dict[str, Numbers]:
+    """FLOPs by part, with that many units in every stage and in the tower. A real spec takes no arrays."""
+    fields = {field.name: getattr(head, field.name) for field in dataclass_fields(head)}
+    fields |= {"depth": units, "channels": channels, "num_anchors": head.num_anchors}
+    body = SimpleNamespace(block=block, stem=stem, blocks=(units,) * 4, widths=widths)
+    spec = SimpleNamespace(backbone=body, neck=SimpleNamespace(channels=neck), head=SimpleNamespace(**fields))
+    flops: dict[str, Numbers] = {}
+    for op in plan(cast(ModelSpec, spec), *size).ops:
+        flops[op.part] = flops.get(op.part, 0) + op.flops
+    return flops
 
 
 def peak(walked: Plan) -> int:

@@ -7,7 +7,7 @@ against (`onnx_import`) all come from this one walk, so that they cannot disagre
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from scrfdkit.errors import ModelError
 from scrfdkit.spec import ModelSpec
@@ -158,10 +158,21 @@ def _residual(walk: _Walk, name: str, x: int, width: int, stride: int, bottlenec
         if i < len(layers):
             y = walk.relu(y)
     shortcut = x
-    if stride != 1 or walk.maps[x].channels != out:
+    if stride != 1 or _differ(walk.maps[x].channels, out):
         shortcut = walk.pool(x, stride, ceil=True)
         shortcut = walk.norm(f"{name}.downsample.2", walk.conv(f"{name}.downsample.1", shortcut, out, 1))
     return walk.relu(walk.add(y, shortcut))
+
+
+def _differ(channels: int, other: int) -> bool:
+    """Whether a shortcut must change the number of channels. `cost.flops_of_many` walks thousands of networks at once,
+    with arrays in place of numbers, of which all or none may need that."""
+    differ: Any = channels != other
+    if isinstance(differ, bool):
+        return differ
+    if differ.any() != differ.all():
+        raise ValueError("networks with and without a shortcut's convolution cannot be walked together")
+    return bool(differ.all())
 
 
 def _backbone(walk: _Walk, spec: ModelSpec) -> list[int]:
