@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 
 
 def scorer(
-    labels: Path, gt: Path | None = None, images: Path | None = None, mode: str = "640", jobs: int | None = None
+    labels: Path,
+    gt: Path | None = None,
+    images: Path | None = None,
+    mode: str = "640",
+    jobs: int | None = None,
+    heights: Mapping[str, float] | None = None,
 ) -> Callable[[Detector], Mapping[str, float]]:
     """Scores as `scrfd eval` gives them, in percent: easy, medium and hard with WIDER FACE's ground truth, else "ap".
 
     labels: any labels with their pictures, or with gt the folder of WIDER FACE's pictures. mode: as of `scrfd eval`.
+    heights: as of `labelled.ground_truth`, whose settings are then the scores.
     Labels and pictures are read at once, so that what is wrong with them is told before any long work.
     """
     from scrfdkit.evaluate import leaderboard, reference
@@ -36,7 +42,7 @@ def scorer(
     else:
         every, _ = read(labels, None, images)
         there, paths = present(every, picture_folder(every, labels, images))
-        truth = ground_truth(there)
+        truth = ground_truth(there, heights)
         names, files = truth.images, tuple(paths)
     parsed = reference.parse_mode(mode)
     look = partial(ordered_map, jobs=share_cores(jobs, len(files))[0])
@@ -49,7 +55,9 @@ def scorer(
     return score
 
 
-def validation(settings: Settings) -> Callable[[SCRFD], Mapping[str, float]] | None:
+def validation(
+    settings: Settings, heights: Mapping[str, float] | None = None
+) -> Callable[[SCRFD], Mapping[str, float]] | None:
     """What `scrfd train` scores its weights with: as `scorer`, and "score", the last of the numbers, that the best
     weights are chosen by. None where the settings name nothing to look at.
     """
@@ -62,7 +70,7 @@ def validation(settings: Settings) -> Callable[[SCRFD], Mapping[str, float]] | N
     from scrfdkit.runtime.pytorch import PyTorchRuntime
 
     gt, images = (Path(p) if p is not None else None for p in (settings.val_gt, settings.val_images))
-    of = scorer(Path(settings.val), gt, images, f"{settings.recipe.size}")
+    of = scorer(Path(settings.val), gt, images, f"{settings.recipe.size}", heights=heights)
 
     def score(net: SCRFD) -> Mapping[str, float]:
         device = str(next(net.parameters()).device)

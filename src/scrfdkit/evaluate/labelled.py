@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,10 @@ from scrfdkit.evaluate.results import bare
 from scrfdkit.evaluate.widerface import GroundTruth, GroundTruthError
 
 SETTING = "all"
+
+HEIGHTS = {"easy": 50.0, "medium": 30.0, "hard": 10.0}
+"""Least height in pixels of the faces that count in WIDER FACE's settings. Of its val faces of such heights 98.3, 98.1
+and 97.4 % are in the lists of the three settings, and of those in the lists hardly one in a thousand is smaller."""
 
 
 def read(source: Path, format: str | None, images: Path | None) -> tuple[list[LabelledImage], list[str]]:
@@ -52,9 +56,11 @@ def findable(labels: Sequence[LabelledImage]) -> tuple[list[LabelledImage], list
     return kept, [f"left out: {plural(n, 'labelled box', 'labelled boxes')} {what}" for what, n in odd.items() if n]
 
 
-def ground_truth(labels: Sequence[LabelledImage]) -> GroundTruth:
+def ground_truth(labels: Sequence[LabelledImage], heights: Mapping[str, float] | None = None) -> GroundTruth:
     """One setting, "all", in which every face counts that is not marked to be ignored.
 
+    heights: instead a setting for each of these names, like `HEIGHTS`, in which only faces of at least that height in
+        pixels count; those in which no face does are left out.
     Raises GroundTruthError where no face counts, where a box is not finite, or where two pictures differ in their
     suffixes alone, as result files have none.
     """
@@ -74,7 +80,14 @@ def ground_truth(labels: Sequence[LabelledImage]) -> GroundTruth:
     if not counted.any():
         pictures, faces = plural(len(labels), "picture"), plural(len(xyxy), "face")
         raise GroundTruthError(f"no face counts: {pictures} with {faces}, all of them ignored")
-    return GroundTruth(tuple(names), counts, as_xywh(xyxy), {SETTING: counted})
+    settings = {SETTING: counted}
+    if heights is not None:
+        tall = xyxy[:, 3] - xyxy[:, 1]
+        settings = {name: counted & (tall >= least) for name, least in heights.items()}
+        settings = {name: mask for name, mask in settings.items() if mask.any()}
+        if not settings:
+            raise GroundTruthError(f"no face counts: none is {min(heights.values()):g} pixels tall")
+    return GroundTruth(tuple(names), counts, as_xywh(xyxy), settings)
 
 
 def picture_folder(labels: Sequence[LabelledImage], source: Path, images: Path | None = None) -> Path:

@@ -15,11 +15,13 @@ class TrainingError(ScrfdError):
 
 
 class Watcher(Protocol):
-    """Who is told of a run's progress."""
+    """Who is told of a run's progress. `saved`: of every checkpoint, once it is written. What these methods raise ends
+    the run at once."""
 
     def begin(self, total_steps: int, start_step: int, steps_per_epoch: int) -> None: ...
     def update(self, step: int, numbers: Mapping[str, float]) -> None: ...
     def say(self, text: str) -> None: ...
+    def saved(self, step: int, epoch: int) -> None: ...
 
 
 @dataclass(frozen=True)

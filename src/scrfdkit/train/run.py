@@ -15,7 +15,7 @@ from scrfdkit.model.net import SCRFD
 from scrfdkit.sheet import encoded
 from scrfdkit.train import criterion, processes, settings, state
 from scrfdkit.train.batches import Batch
-from scrfdkit.train.log import RunLog
+from scrfdkit.train.log import RunLog, read
 from scrfdkit.train.outcome import Result, TrainingError, Watcher
 from scrfdkit.train.prepare import Ready, prepare
 from scrfdkit.train.preview import of_batch
@@ -86,10 +86,12 @@ class _Run:
         self.tally = Tally()
         self.pace = Pace(0 if ready.settled else ready.settings.minutes, ready.spent)
         self.log: RunLog | None = None
+        self.scored: set[int] = set()
         if ready.processes.is_first:
             atomic.make_folder(self.folder)
             settings.save(ready.settings)
             self.log = RunLog(self.folder, ready.first if resume else None, say=watch.say)
+            self.scored = {line["step"] for line in read(self.log.path) if line["kind"] == "validation"}
             self.log.recipe(ready.settings.recipe.to_json())
             watch.begin(ready.steps, ready.first, self.per_epoch)
 
@@ -107,6 +109,8 @@ class _Run:
 
     def _learn(self) -> None:
         stopped = False
+        if self._lacks_scores():
+            self._evaluate()
         while self.done < self.ready.steps and not stopped:
             steps = self.ready.steps
             for parts in self._waited_for(self.ready.batches(self.done, steps)):
@@ -145,17 +149,29 @@ class _Run:
         if self._due() and self.done < ready.steps:
             self._save()
             self._evaluate()
-        elif ready.settings.save_minutes and self._any(
-            time.monotonic() - self.saved_at > 60 * ready.settings.save_minutes
+        elif (epoch_ends and self._epoch_is_saved()) or (
+            ready.settings.save_minutes
+            and self._any(time.monotonic() - self.saved_at > 60 * ready.settings.save_minutes)
         ):
             self._look()
             self._save()
+
+    def _epoch_is_saved(self) -> bool:
+        every = self.ready.settings.save_epochs
+        return every > 0 and self.done < self.ready.steps and self.done // self.per_epoch % every == 0
 
     def _due(self) -> bool:
         """Whether the weights are scored now."""
         told, tenth = self.ready.settings.validate_every, self.ready.steps // (10 * self.per_epoch)
         every = self.per_epoch * (max(1, tenth) if told is None else told)
         return every > 0 and self.done % every == 0
+
+    def _lacks_scores(self) -> bool:
+        """Whether a run that is resumed was killed between a checkpoint and the scores of its weights."""
+        lacks = self.log is not None and self.done > 0 and self.done not in self.scored and self._due()
+        together = self.ready.processes
+        mine = torch.tensor(float(lacks and self.done < self.ready.steps), device=together.device)
+        return bool(together.total(mine) > 0)
 
     def _time_to_look(self) -> bool:
         return self.done % _LOOK_EVERY[self.ready.processes.device.type] == 0
@@ -228,12 +244,13 @@ class _Run:
         ready = self.ready
         if self.validate is not None and self.log is not None:
             found = dict(self.validate(self._network()))
-            self.log.validation(self.done, self.done // self.per_epoch, found)
             self.watch.say(f"step {self.done:,}: " + ", ".join(f"{name} {value:.2f}" for name, value in found.items()))
             if found.get("score", 0.0) > ready.best.get("score", -1.0):
                 ready.best = {**found, "step": self.done}
                 self._publish("best.safetensors", ready.best)
                 self._save()  # again, with what is the best now
+            if self.done not in self.scored:  # last, as a run that was killed before scores them again
+                self.log.validation(self.done, self.done // self.per_epoch, found)
         ready.processes.wait()
         self.tally.restart()
 
@@ -261,6 +278,7 @@ class _Run:
             self.watch.say(f"warning: no checkpoint of step {self.done}: {error}")
             return
         self.saved_step = self.done
+        self.watch.saved(self.done, self.done // self.per_epoch)
 
     def _publish(self, name: str, metrics: Mapping[str, float]) -> None:
         start = self.ready.begin

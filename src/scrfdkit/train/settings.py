@@ -18,18 +18,19 @@ FILE = "run.json"
 
 @dataclass(frozen=True)
 class Settings:
-    """model: zoo name, .json spec or weight file. data: labels, in any format that `scrfd data` knows. output: folder.
-    recipe: how the network learns. images: folder of the pictures, by default found beside the labels. format: of
-    the labels, by default guessed. weights: where to begin, by default at random, or at `model` if that is a weight
-    file. num_keypoints, norm: change the network's head. freeze: parts that do not learn. device: "auto", "cpu",
-    "cuda" or "cuda:N". road: how pictures reach the network: "workers" (threads with OpenCV), "device" (all of them
-    in the GPU's memory), or "auto" for "device" where there is a GPU that can hold them. workers: threads, 0 for
-    one a core. store_side: longest side in pixels of pictures in the GPU's memory. seed: of everything random.
-    minutes: how long it may take, 0 for as long as it takes. val, val_images: labels that weights are scored with,
-    and their pictures. val_gt: WIDER FACE's .mat files instead of labels. validate_every: epochs between two
-    scores, None for a tenth of the run, 0 for only one at the end. save_minutes: longest time between two
-    checkpoints. keep: how many of the newest are kept. compile: torch.compile and fused kernels on CUDA. licence:
-    terms of the new weights, beside those of the weights that they began with.
+    """model: zoo name, .json description or weight file. data: labels, in any format that `scrfd data` knows.
+    output: folder. recipe: how the network learns. images: folder of the pictures, by default found beside the
+    labels. format: of the labels, by default guessed. weights: where to begin, by default at random, or at `model`
+    if that is a weight file. num_keypoints, norm: change the network's head. freeze: parts that do not learn.
+    device: "auto", "cpu", "cuda" or "cuda:N". road: how pictures reach the network: "workers" (threads with
+    OpenCV), "device" (all of them in the GPU's memory), or "auto" for "device" where there is a GPU that can hold
+    them. workers: threads, 0 for one a core. store_side: longest side in pixels of pictures in the GPU's memory.
+    seed: of everything random. minutes: how long it may take, 0 for as long as it takes. val, val_images: labels
+    that weights are scored with, and their pictures. val_gt: WIDER FACE's .mat files instead of labels.
+    validate_every: epochs between two scores, None for a tenth of the run, 0 for only one at the end. save_minutes:
+    longest time between two checkpoints. save_epochs: epochs between two, 0 for none on their account. keep: how
+    many of the newest are kept. compile: torch.compile and fused kernels on CUDA. licence: terms of the new
+    weights, beside those of the weights that they began with.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Settings:
     val_gt: str | None = None
     validate_every: int | None = None
     save_minutes: float = 5.0
+    save_epochs: int = 0
     keep: int = 2
     compile: bool = True
     licence: str = ""
@@ -60,7 +62,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.road not in get_args(Road):
             raise OptionError(f"road: {self.road!r} is not one of {', '.join(get_args(Road))}")
-        for name in ("workers", "minutes", "validate_every", "save_minutes"):
+        for name in ("workers", "minutes", "validate_every", "save_minutes", "save_epochs"):
             value = getattr(self, name) or 0
             if not 0 <= value < math.inf:
                 raise OptionError(f"{name}: {value} is not a number from 0 on")
