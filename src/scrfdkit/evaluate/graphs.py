@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
@@ -13,14 +14,6 @@ from scrfdkit.evaluate.analysis import Histogram
 
 _WIDTH, _HEIGHT = 400, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 12, 38
-
-
-def _x(value: float) -> float:
-    return _LEFT + value * (_WIDTH - _LEFT - _RIGHT)
-
-
-def _y(value: float) -> float:
-    return _HEIGHT - _BOTTOM - value * (_HEIGHT - _TOP - _BOTTOM)
 
 
 def svg(body: str, label: str, width: int = _WIDTH, height: int = _HEIGHT) -> str:
@@ -38,50 +31,99 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _frame(across: str, up: str) -> str:
-    """Grid and numbers of a square from 0 to 1 both ways."""
-    parts = []
-    for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
-        parts.append(line(_LEFT, _y(tick), _WIDTH - _RIGHT, _y(tick), "grid"))
-        parts.append(text(_LEFT - 6, _y(tick) + 4, f"{tick:g}", "end"))
-    for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0) if across == "recall" else ():
-        parts.append(line(_x(tick), _TOP, _x(tick), _HEIGHT - _BOTTOM, "grid"))
-        parts.append(text(_x(tick), _HEIGHT - _BOTTOM + 16, f"{tick:g}"))
-    parts.append(text(_x(0.5), _HEIGHT - 4, across, extra=' class="axis"'))
-    parts.append(text(12, _y(0.5), up, extra=f' class="axis" transform="rotate(-90 12 {_y(0.5):.1f})"'))
-    return "".join(parts)
+@dataclass(frozen=True)
+class Axis:
+    """One side of a chart, from low to high. ticks: values with a number and a line; digits: decimals of the numbers,
+    None for as many as each needs. words: what is drawn along it."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...] = ()
+    words: str = ""
+    digits: int | None = None
+
+    def number(self, value: float) -> str:
+        """A tick's number."""
+        return f"{value:g}" if self.digits is None else f"{value:.{self.digits}f}"
 
 
-def _path(xs: NDArray[np.float64], ys: NDArray[np.float64], run: int) -> str:
-    """A line in a run's colour and dashes, without points that nobody would see."""
+@dataclass(frozen=True)
+class Frame:
+    """Where values lie in a picture of width x height, with `left` pixels for the numbers of the upright axis."""
+
+    across: Axis
+    up: Axis
+    width: int = _WIDTH
+    height: int = _HEIGHT
+    left: int = _LEFT
+
+    def x(self, value: float) -> float:
+        """Pixels from the left."""
+        axis = self.across
+        return self.left + (value - axis.low) / (axis.high - axis.low) * (self.width - self.left - _RIGHT)
+
+    def y(self, value: float) -> float:
+        """Pixels from the top."""
+        axis, bottom = self.up, self.height - _BOTTOM
+        return bottom - (value - axis.low) / (axis.high - axis.low) * (bottom - _TOP)
+
+    def grid(self) -> str:
+        """Lines, numbers and words."""
+        right, bottom = self.width - _RIGHT, self.height - _BOTTOM
+        parts = []
+        for tick in self.up.ticks:
+            parts.append(line(self.left, self.y(tick), right, self.y(tick), "grid"))
+            parts.append(text(self.left - 6, self.y(tick) + 4, self.up.number(tick), "end"))
+        for tick in self.across.ticks:
+            parts.append(line(self.x(tick), _TOP, self.x(tick), bottom, "grid"))
+            parts.append(text(self.x(tick), bottom + 16, self.across.number(tick)))
+        middle = (_TOP + bottom) / 2
+        parts.append(text((self.left + right) / 2, self.height - 4, self.across.words, extra=' class="axis"'))
+        turned = f' class="axis" transform="rotate(-90 12 {middle:.1f})"'
+        parts.append(text(12, middle, self.up.words, extra=turned))
+        return "".join(parts)
+
+
+_FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def _unit(across: str, up: str) -> Frame:
+    """A square from 0 to 1 both ways; numbers below it only where something is measured there."""
+    return Frame(Axis(0, 1, _FIFTHS if across else (), across), Axis(0, 1, _FIFTHS, up))
+
+
+def path(frame: Frame, xs: NDArray[np.float64], ys: NDArray[np.float64], kind: str) -> str:
+    """A line of a class of the style sheet, without points that nobody would see."""
     points: list[str] = []
     for x, y in zip(xs.tolist(), ys.tolist(), strict=True):
-        point = f"{_x(x):.1f} {_y(y):.1f}"
+        point = f"{frame.x(x):.1f} {frame.y(y):.1f}"
         if not points or points[-1] != point:
             points.append(point)
-    return f'<path class="curve m{run}" d="M{" L".join(points)}"/>' if points else ""
+    return f'<path class="{kind}" d="M{" L".join(points)}"/>' if points else ""
 
 
 def precision_recall(curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], label: str) -> str:
     """Recall to the right, precision upward; one curve (precision, recall) a run."""
+    frame = _unit("recall", "precision")
     paths = []
     for run, (precision, recall) in enumerate(curves):
         begun = precision > 0  # before the first detection there is neither
-        paths.append(_path(recall[begun], precision[begun], run))
-    return svg(_frame("recall", "precision") + "".join(paths), label)
+        paths.append(path(frame, recall[begun], precision[begun], f"curve m{run}"))
+    return svg(frame.grid() + "".join(paths), label)
 
 
 def by_group(labels: Sequence[str], values: Sequence[Sequence[float | None]], up: str, label: str) -> str:
     """Groups from left to right, a line with dots a run; values[run][group]. Groups without a value are left open."""
     step = 1 / max(len(labels), 1)
     places = [(i + 0.5) * step for i in range(len(labels))]
-    parts = [_frame("", up)]
-    parts += [text(_x(x), _HEIGHT - _BOTTOM + 16, words) for x, words in zip(places, labels, strict=True)]
+    frame = _unit("", up)
+    parts = [frame.grid()]
+    parts += [text(frame.x(x), _HEIGHT - _BOTTOM + 16, words) for x, words in zip(places, labels, strict=True)]
     for run, row in enumerate(values):
         known = [(x, v) for x, v in zip(places, row, strict=True) if v is not None]
         xs, ys = np.array([x for x, _ in known]), np.array([v for _, v in known])
-        parts.append(_path(xs, ys, run))
-        parts += [f'<circle class="dot m{run}" cx="{_x(x):.1f}" cy="{_y(y):.1f}" r="4"/>' for x, y in known]
+        parts.append(path(frame, xs, ys, f"curve m{run}"))
+        parts += [f'<circle class="dot m{run}" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="4"/>' for x, y in known]
     return svg("".join(parts), label)
 
 

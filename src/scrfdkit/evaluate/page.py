@@ -78,13 +78,25 @@ def legend(names: Sequence[str]) -> str:
 
 
 def figure(chart: str, caption: str) -> str:
-    """A chart with words below; caption: HTML."""
-    return f"<figure>{chart}<figcaption>{caption}</figcaption></figure>"
+    """A chart with words below; caption: HTML, or "" for none."""
+    return f"<figure>{chart}{f'<figcaption>{caption}</figcaption>' if caption else ''}</figure>"
 
 
 def section(anchor: str, title: str, body: str) -> str:
     """A part of the page that the list at its top leads to."""
     return f'<section id="{anchor}"><h2><a href="#{anchor}">{escape(title)}</a></h2>{body}</section>'
+
+
+def bar(title: str, parts: Sequence[tuple[str, int, str]]) -> str:
+    """A whole split into its parts, in words and as a bar; parts: name, count and class of the style sheet of each."""
+    total = max(sum(count for _, count, _ in parts), 1)
+    spans = "".join(
+        f'<span class="{kind}" style="flex-grow:{count}" title="{escape(name)}: {count:,}"></span>'
+        for name, count, kind in parts
+        if count
+    )
+    said = ", ".join(f"{escape(name)} {count:,} ({100 * count / total:.1f} %)" for name, count, _ in parts)
+    return f'<p class="split"><b>{escape(title)}</b> {said}</p><div class="stack" aria-hidden="true">{spans}</div>'
 
 
 def shots(gallery: Sequence[Shot], empty: str) -> str:

@@ -102,10 +102,10 @@ def _errors(analysis: Analysis) -> str:
     blocks = []
     counted = analysis.counted
     for i, run in enumerate(analysis.runs):
-        kinds = [(name, run.count(kind)) for kind, name, _ in _KINDS]
-        fates = [(name, int((counted & (run.verdict.fate == fate)).sum())) for fate, name, _ in _FATES]
+        kinds = [(name, run.count(kind), _slug(name)) for kind, name, _ in _KINDS]
+        fates = [(name, int((counted & (run.verdict.fate == fate)).sum()), _slug(name)) for fate, name, _ in _FATES]
         title = f"{page.key(i, run.name)} at score {run.verdict.threshold:.4g}"
-        bars = _bar("Detections", kinds) + _bar("Faces that count", fates)
+        bars = page.bar("Detections", kinds) + page.bar("Faces that count", fates)
         blocks.append(f'<div class="block"><h3>{title}</h3>{bars}</div>')
     names = [page.key(i, name) for i, name in enumerate(_names(analysis))]
     rows = [
@@ -125,18 +125,6 @@ def _errors(analysis: Analysis) -> str:
     ]
     faces = page.table("Faces that count", ("faces", *names), rows)
     return f'{"".join(blocks)}<div class="row">{detections}{faces}</div>'
-
-
-def _bar(title: str, parts: Sequence[tuple[str, int]]) -> str:
-    """A whole split into its parts; the numbers are in the tables below it."""
-    total = max(sum(count for _, count in parts), 1)
-    spans = "".join(
-        f'<span class="{_slug(name)}" style="flex-grow:{count}" title="{name}: {count:,}"></span>'
-        for name, count in parts
-        if count
-    )
-    said = ", ".join(f"{name} {count:,} ({100 * count / total:.1f} %)" for name, count in parts)
-    return f'<p class="split"><b>{title}</b> {said}</p><div class="stack" aria-hidden="true">{spans}</div>'
 
 
 def _slug(name: str) -> str:
