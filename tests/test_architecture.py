@@ -24,7 +24,7 @@ FLOORS = (
     ("detector", "sheet", "assets"),
     ("benchmark",),
     ("video", "evaluate", "train", "export"),
-    ("files", "vastai"),
+    ("files", "vastai", "search"),
     ("cli",),
 )
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
@@ -32,7 +32,9 @@ FREE = {"", "__main__", "py.typed"}  # the package itself
 
 # Packages of extras, and the rooms that may ask for them.
 OPTIONAL = {
-    "torch": {"model", "runtime", "train", "export", "cli"},
+    "torch": {"model", "runtime", "train", "export", "search", "cli"},
+    "optuna": {"search"},
+    "ray": {"search"},
     "safetensors": {"model", "train"},
     "triton": {"train"},
     "onnx": {"model", "export"},

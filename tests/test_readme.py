@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,30 @@ def add_exports(place: Path) -> None:
         export(source, place / name, TARGETS[target])
 
 
+def add_search(place: Path) -> None:
+    """A search of two small networks, one of which is done: its weights are fresh ones."""
+    pytest.importorskip("optuna")
+    from scrfdkit.model.net import build
+    from scrfdkit.search import plan as plans
+    from scrfdkit.search.candidate import Candidate
+    from scrfdkit.search.finished import WEIGHTS
+    from scrfdkit.search.space import backbone_space
+    from scrfdkit.search.store import Store, create
+    from scrfdkit.train.state import publish
+    from scrfdkit.zoo import ZOO
+
+    small = ZOO["base_500m"].spec
+    narrow = replace(small.backbone, stem=(8, 8), blocks=(1, 1, 1, 1), widths=(8, 16, 16, 16))
+    specs = [replace(small, backbone=replace(narrow, blocks=(1, 1, 1, n))) for n in (1, 2)]
+    candidates = tuple(Candidate(number, spec) for number, spec in enumerate(specs, 1))
+    (place / "search").mkdir()
+    plan = plans.save(plans.make(backbone_space(5e8), candidates, 0, 2, 2), place / "search" / "one", create)
+    claim = Store(plan).claim()
+    assert claim is not None
+    publish(plan.run_folder(claim.candidate) / WEIGHTS, build(claim.candidate.spec), name="candidate-0001")
+    claim.done({"hard": 12.0}, 12.0)
+
+
 def test_it_opens_with_the_two_commands() -> None:
     assert [line.split()[1] for line in blocks("")[0].splitlines()] == ["demo", "test"]
     makefile = (ROOT / "Makefile").read_text()
@@ -142,11 +167,15 @@ def test_commands(command: str, place: Path, toy_set: Path) -> None:
         words += ["--iterations" if "--iterations" in words else "--repeat", "2", "--warmup", "1"]
     if "openvino" in words:
         pytest.importorskip("nncf")
-    if words[0] in ("train", "export"):
+    if words[0] == "search" and words[1] != "plan":
+        add_search(place)
+    if words[:2] == ["search", "run"]:
+        words += ["--size", "96", "--batch", "2", "--steps", "1", "--workers", "1", "--holdout", "0.3"]
+    if words[0] in ("train", "export") or words[:2] == ["search", "run"]:
         add_labels(place, toy_set)
-        if "--data" in words:
+        if words[0] == "train" and "--data" in words:
             words += ["--size", "96", "--batch", "2", "--steps", "2", "--workers", "1"]
-        else:
+        elif words[0] != "search":
             add_run(place)
     result = subprocess.run([*SCRFD, *words], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -186,7 +215,7 @@ def test_documents_link_to_what_exists() -> None:
 def test_help_of_every_command() -> None:
     verbs = {line.split()[1] for line in commands()}
     assert {"detect", "models", "info", "convert", "bench", "doctor", "eval", "data"} <= verbs
-    assert {"analyze", "calibrate", "train", "export", "verify", "inspect"} <= verbs
+    assert {"analyze", "calibrate", "train", "search", "export", "verify", "inspect"} <= verbs
     for verb in sorted(verbs):
         result = subprocess.run(
             [*SCRFD, verb, "--help"], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"}

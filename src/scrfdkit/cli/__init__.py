@@ -20,6 +20,7 @@ from scrfdkit.cli import (
     info,
     inspect,
     models,
+    search,
     train,
     vastai,
     verify,
@@ -52,6 +53,7 @@ for _verb in (detect, train, models, info, convert, export, verify, inspect, ben
     app.command(_verb.__name__.rsplit(".", 1)[1])(_verb.command)
 app.add_typer(eval.app, name="eval")
 app.add_typer(data.app, name="data")
+app.add_typer(search.app, name="search")
 app.add_typer(vastai.app, name="vastai")
 
 

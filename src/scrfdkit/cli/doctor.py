@@ -17,6 +17,8 @@ _EXTRAS = {  # what each turns on, and the modules it needs by package
     "eval": ("WIDER FACE and COCO evaluation", {"scipy": "scipy", "faster-coco-eval": "faster_coco_eval"}),
     "tensorrt": ("TensorRT engines, by TensorRT-RTX", {"tensorrt-rtx": "tensorrt_rtx", "torch": "torch"}),
     "triton": ("networks on a server", {"tritonclient": "tritonclient.grpc", "geventhttpclient": "geventhttpclient"}),
+    "search": ("network search", {"optuna": "optuna"}),
+    "ray": ("searching on a cluster", {"ray": "ray"}),
     "openvino": ("OpenVINO files", {"openvino": "scrfdkit.runtime.openvino", "nncf": "nncf"}),  # no telemetry this way
     "ncnn": ("ncnn files", {"ncnn": "ncnn", "pnnx": "pnnx"}),
     "heif": ("HEIC pictures", {"pillow-heif": "pillow_heif"}),

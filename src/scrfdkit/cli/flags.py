@@ -48,6 +48,14 @@ def flags_in_errors() -> Iterator[None]:
         raise type(error)(as_flags(str(error))) from None
 
 
+def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:
+    """Width and height from words like 640x480. Raises OptionError, naming the flag."""
+    match = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", text)
+    if match is None:
+        raise OptionError(f"{flag} {text}: WIDTHxHEIGHT in pixels is needed, such as 640x480")
+    return int(match[1]), int(match[2])
+
+
 def one_line(text: str) -> str:
     """Control characters, which file names may hold, as escapes: a message stays one line, and a terminal as it is."""
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scrfdkit.errors import MissingExtraError, OptionError, WeightError
+from scrfdkit.cli.flags import parse_size
+from scrfdkit.errors import MissingExtraError, WeightError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +38,7 @@ def command(
     """
     from scrfdkit.model.cost import cost
 
-    sizes = [_size(text) for text in size or ["640x480"]]
+    sizes = [parse_size(text) for text in size or ["640x480"]]
     name, spec, file = _subject(network)
     costs = [cost(spec, *each) for each in sizes] if spec else []
     if as_json:
@@ -53,13 +53,6 @@ def command(
         _print_parts(console, costs[0])
     elif costs:
         _print_sizes(console, costs)
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", text)
-    if match is None:
-        raise OptionError(f"--size {text}: WIDTHxHEIGHT in pixels is needed, such as 640x480")
-    return int(match[1]), int(match[2])
 
 
 def _subject(network: str) -> tuple[str | None, ModelSpec | None, dict[str, Any]]:

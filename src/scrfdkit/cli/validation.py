@@ -70,7 +70,8 @@ def validation(
     from scrfdkit.runtime.pytorch import PyTorchRuntime
 
     gt, images = (Path(p) if p is not None else None for p in (settings.val_gt, settings.val_images))
-    of = scorer(Path(settings.val), gt, images, f"{settings.recipe.size}", heights=heights)
+    # As many pictures at a time as are prepared at a time in training, where that is said.
+    of = scorer(Path(settings.val), gt, images, f"{settings.recipe.size}", settings.workers or None, heights)
 
     def score(net: SCRFD) -> Mapping[str, float]:
         device = str(next(net.parameters()).device)

@@ -1,0 +1,152 @@
+"""`scrfd search report`: one page about a search, and its winner as a network of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from scrfdkit.errors import OptionError
+
+if TYPE_CHECKING:
+    from scrfdkit.search.bootstrap import Range
+    from scrfdkit.search.candidate import Outcome
+    from scrfdkit.search.latencies import Latencies
+    from scrfdkit.search.plan import Plan
+    from scrfdkit.search.summary import Summary
+    from scrfdkit.search.training import Training
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the search.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.html", help="The page.", show_default="DIR/report.html"),
+    ] = None,
+    objective: Annotated[
+        Literal["hard", "latency", "pareto"],
+        typer.Option(help="What wins: the highest score; the fastest close to it; all that nobody beats in both."),
+    ] = "hard",
+    within: Annotated[float, typer.Option(min=0, metavar="POINTS", help="With --objective latency: how close.")] = 1.0,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Measure all candidates' time first, on this machine, where not yet done.")
+    ] = False,
+    size: Annotated[str, typer.Option(metavar="WxH", help="With --latency: the input.")] = "640x480",
+    threads: Annotated[int, typer.Option(min=1, metavar="N", help="With --latency: CPU threads.")] = 1,
+) -> None:
+    """Write a page with what a search has found, at any time.
+
+    Once a candidate is done, the winner is written too: winner.json, to be
+    given to scrfd train and scrfd export like the name of a network.
+    """
+    from scrfdkit import atomic
+    from scrfdkit.search import latencies, training
+    from scrfdkit.search.choice import choose
+    from scrfdkit.search.plan import load
+    from scrfdkit.search.report import page
+    from scrfdkit.search.store import Store
+
+    plan = load(folder)
+    outcomes = Store(plan).outcomes()
+    settled = training.load(plan)
+    place = folder / "latency.json"
+    times = _measured(plan, place, size, threads) if latency else latencies.load(place)
+    milliseconds = dict(times.milliseconds) if times is not None else {}
+    winners = choose(outcomes, milliseconds, objective, within)
+    found = _ranges(outcomes)
+    summary = _summary(plan, settled, outcomes, times, objective, winners)
+    target = output or folder / "report.html"
+    atomic.save(target, page(summary).encode())
+    typer.echo(f"page: {target}")
+    _write_winners(plan, settled, winners, objective, milliseconds, found)
+
+
+def _measured(plan: Plan, place: Path, size: str, threads: int) -> Latencies:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from scrfdkit.cli.flags import parse_size
+    from scrfdkit.search import latencies, measure
+
+    width, height = parse_size(size)
+    known = latencies.load(place)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("measuring", total=None)
+        times = measure.measure(
+            plan.candidates,
+            width=width,
+            height=height,
+            threads=threads,
+            known=known,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    latencies.save(place, times)
+    return times
+
+
+def _ranges(outcomes: Sequence[Outcome]) -> dict[str, Range]:
+    from scrfdkit.search.bootstrap import ranges
+
+    try:
+        return ranges(outcomes)
+    except OptionError:  # too few are done; the page says so
+        return {}
+
+
+def _summary(
+    plan: Plan,
+    settled: Training | None,
+    outcomes: Sequence[Outcome],
+    times: Latencies | None,
+    objective: Literal["hard", "latency", "pareto"],
+    winners: Sequence[Outcome],
+) -> Summary:
+    from scrfdkit.model.cost import cost
+    from scrfdkit.search.summary import Summary
+    from scrfdkit.search.words import facts, shape
+
+    costs = {c.number: cost(c.spec) for c in plan.candidates}
+    notes = []
+    if settled is not None and settled.on_val:
+        notes.append(
+            "Candidates were chosen by the validation pictures. What the winner reaches there is too good to be true of"
+            " others; measure it on pictures that it was not chosen by."
+        )
+    return Summary(
+        title=f"Search in {plan.folder.absolute().name}",
+        facts=facts(plan, settled),
+        notes=notes,
+        outcomes=outcomes,
+        gflops={number: total.flops / 1e9 for number, total in costs.items()},
+        params={number: total.params for number, total in costs.items()},
+        milliseconds=dict(times.milliseconds) if times is not None else {},
+        latency_note=times.words() if times is not None else "",
+        objective=objective,
+        winners=[one.candidate.number for one in winners],
+        names={c.number: shape(c) for c in plan.candidates},
+    )
+
+
+def _write_winners(
+    plan: Plan,
+    settled: Training | None,
+    winners: Sequence[Outcome],
+    objective: str,
+    milliseconds: dict[int, float],
+    found: dict[str, Range],
+) -> None:
+    from scrfdkit.search.finished import publish, save_narrowed
+    from scrfdkit.search.words import line
+
+    if not winners:
+        typer.echo("no candidate is done yet, so there is no winner")
+        return
+    for number, outcome in enumerate(winners):
+        name = f"front-{outcome.candidate.name}" if objective == "pareto" and number else "winner"
+        path = plan.folder / f"{name}.json"
+        publish(plan, settled, outcome, path, milliseconds)
+        typer.echo(f"{path}: {line(outcome, settled)}")
+    if found and (space := save_narrowed(plan, winners[0], found)) is not None:
+        typer.echo(f"{space}: the space of the next step, for scrfd search plan --space")
