@@ -46,7 +46,7 @@ def plan(
     budget: Annotated[
         str | None, typer.Option(metavar="FLOPS", help="FLOPs at 640x480: 500M, 2.5G.", show_default="the template's")
     ] = None,
-    num: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="Candidates.")] = 64,
+    num: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Candidates.")] = 64,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the draws.")] = 0,
     family: Annotated[
         Literal["residual", "separable"] | None,
@@ -100,7 +100,8 @@ def _space(
     from scrfdkit.search import space as spaces
 
     if Path(space).suffix == ".json":
-        other = {"--budget": budget, "--family": family, "--template": template, "--after": after}
+        other: dict[str, Any] = {"--budget": budget, "--family": family, "--template": template, "--after": after}
+        other["--narrow"] = narrow or None
         if given := [name for name, value in other.items() if value is not None]:
             raise OptionError(f"{', '.join(given)}: {space} says all of that already")
         return _space_file(Path(space)), space
@@ -119,7 +120,8 @@ def _space(
 
         best = best_of(after, narrow)
         spec, origin, shares = best.spec, best.origin, best.shares
-        flops = flops or best.budget
+        if space != "crops":
+            flops = flops or best.budget
     elif template is not None:
         from scrfdkit.train.start import begin
 
@@ -144,6 +146,8 @@ def _made(space: str, flops: float | None, family: Any, spec: ModelSpec | None, 
     if family is not None:
         raise OptionError(f"--family: --space {space} has that of its template")
     if space == "crops":
+        if flops is not None:
+            raise OptionError("--budget: --space crops trains one network, its template")
         return spaces.CropSpace(spec)
     return spaces.WholeSpace(float(cost(spec).flops) if flops is None else flops, spec, shares=shares)
 
@@ -155,7 +159,7 @@ def _space_file(path: Path) -> Space:
         return from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise OptionError(f"--space {path}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OptionError(f"--space {path}: {error}") from None
 
 

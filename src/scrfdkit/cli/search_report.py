@@ -29,12 +29,19 @@ def report(
         Literal["hard", "latency", "pareto"],
         typer.Option(help="What wins: the highest score; the fastest close to it; all that nobody beats in both."),
     ] = "hard",
-    within: Annotated[float, typer.Option(min=0, metavar="POINTS", help="With --objective latency: how close.")] = 1.0,
+    within: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="POINTS", help="With --objective latency: how close.", show_default="1.0"),
+    ] = None,
     latency: Annotated[
         bool, typer.Option("--latency", help="Measure all candidates' time first, on this machine, where not yet done.")
     ] = False,
-    size: Annotated[str, typer.Option(metavar="WxH", help="With --latency: the input.")] = "640x480",
-    threads: Annotated[int, typer.Option(min=1, metavar="N", help="With --latency: CPU threads.")] = 1,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="With --latency: the input.", show_default="640x480")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --latency: CPU threads.", show_default="1")
+    ] = None,
 ) -> None:
     """Write a page with what a search has found, at any time.
 
@@ -48,19 +55,23 @@ def report(
     from scrfdkit.search.report import page
     from scrfdkit.search.store import Store
 
+    if within is not None and objective != "latency":
+        raise OptionError("--within: needs --objective latency")
+    if not latency and (size, threads) != (None, None):
+        raise OptionError("--size, --threads: need --latency")
     plan = load(folder)
     outcomes = Store(plan).outcomes()
     settled = training.load(plan)
     place = folder / "latency.json"
-    times = _measured(plan, place, size, threads) if latency else latencies.load(place)
+    times = _measured(plan, place, size or "640x480", threads or 1) if latency else latencies.load(place)
     milliseconds = dict(times.milliseconds) if times is not None else {}
-    winners = choose(outcomes, milliseconds, objective, within)
+    winners = choose(outcomes, milliseconds, objective, 1.0 if within is None else within)
     found = _ranges(outcomes)
     summary = _summary(plan, settled, outcomes, times, objective, winners)
     target = output or folder / "report.html"
     atomic.save(target, page(summary).encode())
     typer.echo(f"page: {target}")
-    _write_winners(plan, settled, winners, objective, milliseconds, found)
+    _write_winners(plan, settled, winners, objective, milliseconds, {} if _tied(outcomes) else found)
 
 
 def _measured(plan: Plan, place: Path, size: str, threads: int) -> Latencies:
@@ -95,6 +106,20 @@ def _ranges(outcomes: Sequence[Outcome]) -> dict[str, Range]:
         return {}
 
 
+def _tied(outcomes: Sequence[Outcome]) -> str:
+    """What is to be said where the best score tells candidates not apart; "" where it does."""
+    from scrfdkit.search.choice import finished, points
+
+    scores = [points(one) for one in finished(outcomes)]
+    equal = scores.count(max(scores)) if scores else 0
+    if equal < 2:
+        return ""
+    return (
+        f"{equal} candidates have the same highest score, {max(scores):.2f}, so that this search does not tell which is"
+        " the best: train for longer, or score on more pictures."
+    )
+
+
 def _summary(
     plan: Plan,
     settled: Training | None,
@@ -114,6 +139,8 @@ def _summary(
             "Candidates were chosen by the validation pictures. What the winner reaches there is too good to be true of"
             " others; measure it on pictures that it was not chosen by."
         )
+    if tie := _tied(outcomes):
+        notes.append(tie)
     return Summary(
         title=f"Search in {plan.folder.absolute().name}",
         facts=facts(plan, settled),
@@ -143,6 +170,8 @@ def _write_winners(
     if not winners:
         typer.echo("no candidate is done yet, so there is no winner")
         return
+    for stale in plan.folder.glob("front-*"):  # of an earlier front, which this one may have left behind
+        stale.unlink(missing_ok=True)
     for number, outcome in enumerate(winners):
         name = f"front-{outcome.candidate.name}" if objective == "pareto" and number else "winner"
         path = plan.folder / f"{name}.json"

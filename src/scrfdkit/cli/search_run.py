@@ -150,12 +150,16 @@ def run(
 def _settled(made: Plan, store: Store, context: typer.Context) -> Training:
     """How candidates are trained: as the options say, or as an earlier run settled."""
     from scrfdkit.search import training
+    from scrfdkit.search.agreement import forget
 
     given = {name: context.params[name] for name in _TRAINING if context.params[name] not in (None, [], ())}
     if "data" in given:
         wanted = _wanted(given)
         with store.locked():
-            return training.settle(made, wanted)
+            begun = store.begun()
+            if not begun:
+                forget(store)
+            return training.settle(made, wanted, begun)
     known = training.load(made)
     if known is None:
         raise OptionError("--data: no run has settled what candidates learn from; name labelled pictures")
@@ -173,10 +177,12 @@ def _wanted(given: dict[str, Any]) -> Training:
     if changes["steps"] is None:
         changes["epochs"] = changes["epochs"] or 80
     recipe = recipe_of(given.get("recipe", "reference"), "", given.get("change", ()), **changes)
+    if "val" in given and "holdout" in given:
+        raise OptionError("--holdout: with --val nothing is held out; leave one of them out")
     same = ("holdout", "seed", "look_every", "halving", "retries", "licence")
     words = {name: given[name] for name in same if name in given}
     paths = ("data", "images", "val", "val_images", "val_gt")
-    words |= {name: str(given[name].absolute()) for name in paths if name in given}
+    words |= {name: str(given[name].resolve()) for name in paths if name in given}
     return Training(recipe=recipe, format=given.get("label_format"), **words)
 
 

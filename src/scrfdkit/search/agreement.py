@@ -11,19 +11,17 @@ from scrfdkit.errors import OptionError, ScrfdError
 from scrfdkit.search.database import surely, told
 from scrfdkit.search.holdout import HELDOUT, TRAIN
 from scrfdkit.search.plan import Plan
-from scrfdkit.search.training import DATA, Training
+from scrfdkit.search.training import DATA, PLACES, Training
 
 if TYPE_CHECKING:
     from scrfdkit.search.store import Store
 
 _WORD = "training"
-_MAY_DIFFER = ("data", "images", "format", "val", "val_images", "val_gt", "pictures", "licence")
-"""Where things are on a machine says nothing about what they are."""
 
 
 def facts(plan: Plan, training: Training) -> dict[str, Any]:
     """What must be the same for all runners, as plain JSON values. Raises ScrfdError where labels are missing."""
-    found = {name: value for name, value in asdict(training).items() if name not in _MAY_DIFFER}
+    found = {name: value for name, value in asdict(training).items() if name not in PLACES}
     found["on_val"] = training.on_val
     for name in () if training.on_val else (TRAIN, HELDOUT):
         path = plan.folder / DATA / name
@@ -49,6 +47,13 @@ def agree(store: Store, ours: dict[str, Any]) -> None:
             f"{store.plan.folder}: other runners of this search have another {', '.join(differ)}; give every machine"
             " the same folder, or a copy made after the first run began"
         )
+
+
+def forget(store: Store) -> None:
+    """Lets another way of training be settled, where nothing has been trained yet."""
+    with told(store.plan):
+        if surely(lambda: store.study.user_attrs).get(_WORD) is not None:
+            surely(lambda: store.study.set_user_attr(_WORD, None))
 
 
 def _differs(one: Any, other: Any) -> bool:

@@ -26,16 +26,22 @@ Whole: TypeAlias = NDArray[np.int64]
 _AT_ONCE = {BackboneSpace: 8192, WholeSpace: 65536}
 """Draws at a time. Changing a number changes what a seed gives."""
 
-MOST_DRAWS = 20_000_000
-"""Draws after which a space counts as exhausted."""
+PATIENCE_DRAWS = 3_000_000
+"""Draws without a new network, of which even the emptiest of the usual spaces has one in 20,000, until it counts as
+exhausted."""
+
+PATIENCE_ACCEPTED = 5_000
+"""The same for draws that were accepted, but are known already."""
 
 _STAGES = BACKBONE[1:]
 
 
 class Draws(NamedTuple):
-    """N networks: stem (units, N), blocks and widths (4, N), neck, depth and channels of the tower, groups (N)."""
+    """N networks: place among all draws of their time (N), stem (units, N), blocks and widths (4, N), neck, depth and
+    channels of the tower, groups (N)."""
 
     block: Block
+    place: Whole
     stem: Whole
     blocks: Whole
     widths: Whole
@@ -70,17 +76,20 @@ def sample(space: Space, num: int, seed: int = 0) -> Sample:
         return _crops(space, num, random)
     found: dict[ModelSpec, None] = {}
     drawn = accepted = 0
+    since = [0, 0]  # draws, and accepted ones, since the last new network
     while len(found) < num:
-        if drawn >= MOST_DRAWS:
+        if since[0] > PATIENCE_DRAWS or since[1] > PATIENCE_ACCEPTED:
             raise OptionError(
                 f"--num {num}: only {len(found)} networks of this space were found in {drawn:,} draws; take fewer, or"
-                " another budget, template or tolerance"
+                " another budget or template"
             )
         count = _AT_ONCE[type(space)]
-        drawn += count
+        drawn, since[0] = drawn + count, since[0] + count
         for spec in accept(space, count, random):
-            accepted += 1
-            found.setdefault(spec)
+            accepted, since[1] = accepted + 1, since[1] + 1
+            if spec not in found:
+                found[spec] = None
+                since = [0, 0]
     chosen = list(found)[:num]
     return Sample(
         tuple(Candidate(number, spec, {}, shares(spec)) for number, spec in enumerate(chosen, 1)), drawn, accepted
@@ -88,7 +97,9 @@ def sample(space: Space, num: int, seed: int = 0) -> Sample:
 
 
 def accept(space: BackboneSpace | WholeSpace, count: int, random: np.random.Generator) -> Iterator[ModelSpec]:
-    """Those of `count` draws that meet the budget, and compute where they should; repeated ones too."""
+    """Those of `count` draws that meet the budget, and compute where they should, in the order of the draws; repeated
+    ones too."""
+    found: list[tuple[int, ModelSpec]] = []
     parts = _backbones(space, count, random) if isinstance(space, BackboneSpace) else _wholes(space, count, random)
     for draws in parts:
         flops = flops_of(draws, space.template)
@@ -100,8 +111,9 @@ def accept(space: BackboneSpace | WholeSpace, count: int, random: np.random.Gene
                 good &= (flops[name] >= low * body) & (flops[name] <= high * body)
         elif isinstance(space, WholeSpace):
             good &= _alike(flops, space)
-        for row in np.flatnonzero(good):
-            yield _spec(draws, int(row), space.template)
+        found += [(int(draws.place[row]), _spec(draws, int(row), space.template)) for row in np.flatnonzero(good)]
+    for _, spec in sorted(found, key=lambda pair: pair[0]):
+        yield spec
 
 
 def flops_of(draws: Draws, template: ModelSpec) -> dict[str, Any]:
@@ -136,7 +148,7 @@ def _backbones(space: BackboneSpace, count: int, random: np.random.Generator) ->
             widths.append(_eights((widths[-1] * ratio).astype(np.int64)))
         stem = np.array(widths[:2] if block == "separable" else [base[rows] // 2, base[rows] // 2, base[rows]])
         same = (np.full(int(rows.sum()), value) for value in (neck, head.depth, head.channels, head.groups))
-        yield Draws(block, stem, depths[:, rows], np.array(widths[-4:]), *same)
+        yield Draws(block, np.flatnonzero(rows), stem, depths[:, rows], np.array(widths[-4:]), *same)
 
 
 def _wholes(space: WholeSpace, count: int, random: np.random.Generator) -> Iterator[Draws]:
@@ -155,7 +167,7 @@ def _wholes(space: WholeSpace, count: int, random: np.random.Generator) -> Itera
         base = _eights(np.rint(body.stem[-1] * wider).astype(np.int64))
         stem = np.array([base // 2, base // 2, base])
     groups = _groups(tower, neck if head.depthwise else tower) if head.norm == "gn" else np.zeros_like(tower)
-    every = Draws(body.block, stem, blocks, widths, neck, depth, tower, groups)
+    every = Draws(body.block, np.arange(count), stem, blocks, widths, neck, depth, tower, groups)
     widens = stem[-1] != widths[0]  # which only some of the networks may do, where rounding makes it so
     for rows in (widens, ~widens):
         if rows.any():
@@ -194,7 +206,7 @@ def _crops(space: CropSpace, num: int, random: np.random.Generator) -> Sample:
     candidates: list[Candidate] = []
     seen: set[Sequence[float]] = set()
     drawn = 0
-    while len(candidates) < num and drawn < MOST_DRAWS // 1000:
+    while len(candidates) < num and drawn < 20 * num + 100:
         drawn += 1
         smallest, largest, lean = (float(random.uniform(*r)) for r in (space.smallest, space.largest, space.lean))
         place = np.linspace(0, 1, space.slots) ** np.exp(lean)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scrfdkit import atomic, network
+from scrfdkit.data.words import plural
 from scrfdkit.errors import OptionError, ScrfdError
+from scrfdkit.model.checkpoint import read_header
 from scrfdkit.network import Network, Weights
 from scrfdkit.search import space as spaces
 from scrfdkit.search.bootstrap import Range, ranges
@@ -35,6 +37,7 @@ def publish(
     candidate = outcome.candidate
     weights = path.with_suffix(".safetensors")
     stored = plan.run_folder(candidate) / WEIGHTS
+    read_header(stored)  # which names the file that is damaged, before an older winner is replaced
     try:
         atomic.save(weights, stored.read_bytes())
     except OSError as error:
@@ -44,7 +47,9 @@ def publish(
         measured["milliseconds"] = milliseconds[candidate.number]
     learnt = ""
     if training is not None:
-        length = f"{training.recipe.steps:,} steps" if training.recipe.steps else f"{training.recipe.epochs} epochs"
+        length = (
+            f"{training.recipe.steps:,} steps" if training.recipe.steps else plural(training.recipe.epochs, "epoch")
+        )
         learnt = f", {length} of the recipe {training.recipe.name}"
     made = Network(
         path.stem,
@@ -61,11 +66,15 @@ def publish(
 
 
 def narrowed(plan: Plan, winner: Outcome, found: Mapping[str, Range]) -> WholeSpace | None:
-    """The space of step 2 after one of step 1: whole detectors around the winner's backbone, each of whose parts has a
-    share of its FLOPs in the range that went with high scores. None after a search for crop ratios."""
-    if isinstance(plan.space, CropSpace):
+    """The space of the next step: whole detectors around the winner's backbone, each of whose parts has a share of its
+    FLOPs in the range that went with high scores. After a search of step 2 it is that one's, narrowed. None after a
+    search for crop ratios."""
+    space, spec, shares = plan.space, winner.candidate.spec, _shares(found)
+    if isinstance(space, CropSpace):
         return None
-    return WholeSpace(plan.space.budget, winner.candidate.spec, shares=_shares(found))
+    if isinstance(space, WholeSpace):
+        return replace(space, template=spec, shares=shares)
+    return WholeSpace(space.budget, spec, tolerance=space.tolerance, shares=shares)
 
 
 def _shares(found: Mapping[str, Range]) -> dict[str, tuple[float, float]]:

@@ -13,7 +13,7 @@ from scrfdkit.data.labels import LabelledImage
 from scrfdkit.data.reading import LabelError
 from scrfdkit.data.words import plural
 from scrfdkit.errors import ImageError, OptionError
-from scrfdkit.evaluate.labelled import findable, ground_truth
+from scrfdkit.evaluate.labelled import HEIGHTS, findable, ground_truth
 
 TRAIN, HELDOUT = "train.txt", "heldout.txt"
 
@@ -93,7 +93,7 @@ def write(source: Path, format: str | None, images: Path | None, share: float, s
             " name their folder with --images, or remove them from the labels"
         )
     train, heldout = split(reading.images, share, seed, copies(paths, place))
-    ground_truth(findable(heldout)[0])  # what scoring would refuse, before anything is trained
+    ground_truth(findable(heldout)[0], HEIGHTS)  # what scoring would refuse, before anything is trained
     for part, name in ((train, TRAIN), (heldout, HELDOUT)):
         formats.write([_sized(image, place) for image in part], folder / name, "labelv2")
     return Split(

@@ -107,6 +107,8 @@ def save(plan: Plan, folder: Path, fill: Callable[[Plan], None]) -> Plan:
     """
     if (folder / FILE).exists():
         raise OptionError(f"--output: {folder} holds a search already; go on with `scrfd search run {folder}`")
+    if folder.resolve() == Path.cwd():
+        raise OptionError(f"--output: {folder} is the folder that you are in; name another one, which is made")
     aside = folder.absolute().with_name(f".{plan.study}.partial")
     try:
         if folder.exists() and any(folder.iterdir()):
@@ -127,22 +129,36 @@ def load(folder: Path) -> Plan:
     path = folder / FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise OptionError(
             f"{folder}: is no folder of a search; begin one with `scrfd search plan -o {folder}`"
         ) from None
-    except (OSError, ValueError) as error:
-        raise ScrfdError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise ScrfdError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ScrfdError(f"{path}: damaged: {error}") from None
     try:
+        if not isinstance(data, dict):
+            raise ValueError("a search is a JSON object")
         if data["format"] != FORMAT:
             raise ValueError(f"its format is {data['format']!r}, not {FORMAT!r}")
         words = {name: data[name] for name in ("seed", "drawn", "accepted", "study", "storage", "origin")}
+        _check_types(words)
         candidates = tuple(_candidate(row) for row in data["candidates"])
         if [c.number for c in candidates] != list(range(1, len(candidates) + 1)):
             raise ValueError("its candidates are not numbered from 1 on")
         return Plan(spaces.from_dict(data["space"]), candidates=candidates, folder=folder, **words)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except KeyError as error:
+        raise ScrfdError(f"{path}: damaged: {error} is missing") from None
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ScrfdError(f"{path}: damaged: {error}") from None
+
+
+def _check_types(words: dict[str, Any]) -> None:
+    for name, value in words.items():
+        kind = int if name in ("seed", "drawn", "accepted") else str
+        if type(value) is not kind and not (name == "storage" and value is None):
+            raise ValueError(f"{name}: {value!r:.100} is no {kind.__name__}")
 
 
 def _candidate(row: dict[str, Any]) -> Candidate:

@@ -72,22 +72,25 @@ def _words(traits: Any) -> str:
 
 
 def several(folder: Path, devices: Sequence[str], threads: int, options: Sequence[str] = ()) -> list[int]:
-    """A runner a device, each a process of its own with so many threads; their exit codes. Ctrl-C reaches all of them,
-    as they belong to the terminal's group; SIGTERM is passed on. This waits for the last."""
+    """A runner a device, each a process of its own with so many threads; their exit codes. They stand in groups of
+    their own, so that Ctrl-C and SIGTERM, which are passed on, reach each of them once. This waits for the last."""
     command = [sys.executable, "-m", "scrfdkit", "search", "run", str(folder), "--threads", str(threads), *options]
     running: list[subprocess.Popen[bytes]] = []
+    told: list[int] = []
 
     def pass_on(number: int, frame: Any) -> None:
+        told.append(number)
         for process in running:
             process.send_signal(number)
 
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda number, frame: None),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on),
-    }
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        running += [subprocess.Popen([*command, "--device", device]) for device in devices]
-        return [process.wait() for process in running]
+        for device in devices:
+            if told:
+                break
+            running += [subprocess.Popen([*command, "--device", device], start_new_session=True)]
+        codes = [process.wait() for process in running]
+        return codes if len(codes) == len(devices) else [*codes, 130]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -12,10 +12,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from scrfdkit.errors import OptionError
 from scrfdkit.model.cost import cost
+from scrfdkit.search.candidate import BACKBONE
 from scrfdkit.spec import Block, ModelSpec
 from scrfdkit.zoo import ZOO
 
@@ -30,6 +31,12 @@ _TEMPLATES: dict[Family, tuple[str, ...]] = {
     "separable": ("base_500m", "base_1g"),
 }
 _SEPARABLE_BELOW = 1.2e9
+LEAST, MOST = 1e6, 1e13
+"""FLOPs of the smallest and the largest budget."""
+
+_WIDEST = 65536
+"""Bound of all ranges: beyond it, numbers would not be exact any more, and no network is as wide."""
+
 _UNITS = {"": 1.0, "M": 1e6, "G": 1e9}
 
 
@@ -38,14 +45,17 @@ def _require(condition: bool, message: str) -> None:
         raise OptionError(message)
 
 
-def _check(space: BackboneSpace | WholeSpace, ranges: tuple[str, ...]) -> None:
-    _require(1e6 <= space.budget <= 1e13, f"budget: {space.budget:g} FLOPs is not from 1M to 10000G")
+def _check(space: BackboneSpace | WholeSpace, whole: tuple[str, ...], real: tuple[str, ...]) -> None:
+    """Ranges of whole and of real numbers, and what both kinds of spaces have."""
+    _require(LEAST <= space.budget <= MOST, f"budget: {space.budget:g} FLOPs is not from 1M to 10000G")
     _require(0 < space.tolerance < 1, "tolerance: a share from 0 to 1 is needed")
-    for name in ranges:
+    for name in (*whole, *real):
         low, high = getattr(space, name)
-        _require(0 < low <= high < math.inf, f"{name}: {low} to {high} is no range of positive numbers")
+        _require(0 < low <= high <= _WIDEST, f"{name}: {low} to {high} is no range of numbers up to {_WIDEST}")
+        _require(name in real or type(low) is type(high) is int, f"{name}: whole numbers are needed")
     for name, (low, high) in space.shares.items():
-        _require(0 <= low <= high, f"shares.{name}: {low} to {high} is no range of shares")
+        _require(name in BACKBONE, f"shares.{name}: is none of {', '.join(BACKBONE)}")
+        _require(0 <= low <= high <= 1, f"shares.{name}: {low} to {high} is no range of shares")
 
 
 @dataclass(frozen=True)
@@ -68,8 +78,11 @@ class BackboneSpace:
     shares: Mapping[str, Real] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check(self, ("base", "depth", "ratio"))
+        _check(self, ("base", "depth"), ("ratio",))
         _require(bool(self.blocks), "blocks: at least one kind is needed")
+        _require(set(self.blocks) <= set(get_args(Block)), f"blocks: kinds of {', '.join(get_args(Block))} are needed")
+        alone = "separable" not in self.blocks or len(self.blocks) == 1
+        _require(alone, "blocks: separable units have another stem; search for them by themselves")
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ class WholeSpace:
     shares: Mapping[str, Real] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check(self, ("depth_ratio", "width_ratio", "neck", "tower", "tower_depth"))
+        _check(self, ("neck", "tower", "tower_depth"), ("depth_ratio", "width_ratio"))
         _require(0 < self.likeness < 1, "likeness: a share from 0 to 1 is needed")
 
 
@@ -120,7 +133,7 @@ class CropSpace:
             _require(0.01 <= low <= high <= 20, f"{name}: {low} to {high} is no range within 0.01 to 20")
         _require(self.smallest[1] < self.largest[0], "smallest, largest: the ranges must not meet")
         _require(-3 <= self.lean[0] <= self.lean[1] <= 3, "lean: a range within -3 to 3 is needed")
-        _require(2 <= self.slots <= 100, "slots: 2 to 100 are needed")
+        _require(type(self.slots) is int and 2 <= self.slots <= 100, "slots: 2 to 100 are needed")
 
 
 Space: TypeAlias = BackboneSpace | WholeSpace | CropSpace
@@ -142,7 +155,9 @@ def budget_of(text: str) -> float:
     match = re.fullmatch(r"(\d+\.?\d*(?:e\d+)?)\s*([MG]?)(?:F|FLOPs)?", text.strip(), re.IGNORECASE)
     if match is None:
         raise OptionError(f"--budget {text}: FLOPs at 640x480 are needed, such as 500M or 2.5G")
-    return float(match[1]) * _UNITS[match[2].upper()]
+    flops = float(match[1]) * _UNITS[match[2].upper()]
+    _require(LEAST <= flops <= MOST, f"--budget {text}: is not from 1M to 10000G")
+    return flops
 
 
 def backbone_space(budget: float, family: Family | None = None, template: ModelSpec | None = None) -> BackboneSpace:
@@ -167,7 +182,7 @@ def from_dict(data: Any) -> Space:
     _require(isinstance(data, dict), "a space is a JSON object")
     words = dict(data)
     kind = words.pop("kind", None)
-    _require(kind in KINDS, f"space: kind: {kind!r} is none of {', '.join(KINDS)}")
+    _require(isinstance(kind, str) and kind in KINDS, f"space: kind: {kind!r} is none of {', '.join(KINDS)}")
     known = {f.name for f in fields(KINDS[kind])}
     unknown = set(words) - known
     _require(not unknown, f"space: unknown fields {sorted(unknown)}")
@@ -182,5 +197,5 @@ def from_dict(data: Any) -> Space:
         raise
     except KeyError as error:
         raise OptionError(f"space: {error} is missing") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise OptionError(f"space: {error}") from None

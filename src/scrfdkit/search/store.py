@@ -9,6 +9,7 @@ public methods of Optuna are used, so that any of its storages will do, and its 
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 import weakref
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from scrfdkit import atomic
 from scrfdkit.errors import ScrfdError
@@ -52,9 +53,9 @@ def _prepared(plan: Plan) -> Any:
     for pause in (0.2, 1.0):
         try:
             return connect(plan, new=True)
-        except ImportError:
-            raise
-        except Exception:  # of SQLAlchemy and its drivers
+        except Exception as error:  # of SQLAlchemy and its drivers, each of which has its own for this
+            if not any(words in str(error) for words in ("already exists", "duplicate key", "Duplicate entry")):
+                raise
             time.sleep(pause)
     return connect(plan, new=True)
 
@@ -79,6 +80,7 @@ class Store:
             raise ScrfdError(f"{plan.folder / STORE}: is missing; without its store a search cannot go on")
         with told(plan):
             storage, sampler = connect(plan), optuna.samplers.RandomSampler()  # which is never asked
+            self._storage = storage
             weakref.finalize(self, storage.engine.dispose)
             try:
                 self.study = optuna.load_study(study_name=plan.study, storage=storage, sampler=sampler)
@@ -114,21 +116,31 @@ class Store:
     def _claim(self, retries: int) -> Claim | None:
         with self.locked() as alone:
             trials = self._tidy(alone, retries)
-            while any(t.state == TrialState.WAITING for t in trials):
-                trial = self.study.ask()
-                number = trial.user_attrs.get("candidate")
+            for known in _in_turn(trials):
+                trial = self._take(known)
+                if trial is None:
+                    continue  # machines without a common lock: another one was faster
+                number = known.user_attrs["candidate"]
                 trials = trials if alone else self.trials()
-                own = {t.number: t for t in trials if t.user_attrs["candidate"] == number}
-                if number is not None and is_first(trial.number, own.values()):
-                    trial.set_user_attr("owner", this_process().to_dict())
+                if is_first(known.number, (t for t in trials if t.user_attrs["candidate"] == number)):
+                    # The owner comes last: a trial of this very process that it knows nothing of would stay for ever.
                     trial.set_user_attr("retries", retries)
-                    on_the_way = own[trial.number].intermediate_values
-                    return Claim(self, self.plan.candidate(number), trial, retries, set(on_the_way))
-                # Machines without a common lock: the last one that waited was taken in this moment, so that Optuna
-                # made a trial up, or a candidate was put back twice.
-                self.study.tell(trial, state=TrialState.FAIL)
-                trials = self.trials()
+                    trial.set_user_attr("owner", this_process().to_dict())
+                    on_the_way = set(known.intermediate_values)
+                    return Claim(self, self.plan.candidate(number), trial, retries, on_the_way)
+                self.study.tell(trial, state=TrialState.FAIL)  # a candidate that was put back twice
         return None
+
+    def _take(self, waiting: FrozenTrial) -> Trial | None:
+        """Makes a waiting trial running, if nobody else has meanwhile. Optuna's own `ask` takes them by their numbers,
+        so that a candidate that was put back would go on last of all."""
+        study_id = self._storage.get_study_id_from_name(self.plan.study)
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, waiting.number)
+        try:
+            taken = self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        except UpdateFinishedTrialError:
+            return None
+        return Trial(self.study, trial_id) if taken else None
 
     def _tidy(self, alone: bool, retries: int) -> list[FrozenTrial]:
         """Ends the trials of runners that are gone, and puts their candidates back; all trials afterwards."""
@@ -183,6 +195,12 @@ class Store:
                     found.append(owner or UNKNOWN)
         return found
 
+    def begun(self) -> bool:
+        """Whether a candidate has been trained for an epoch, or is in training, as far as can be seen."""
+        runs = self.trials()
+        lives = any(t.state == TrialState.RUNNING and not _is_gone(t) for t in runs)
+        return lives or any(t.user_attrs.get("epochs") or t.user_attrs.get("steps") for t in runs)
+
     @contextmanager
     def locked(self) -> Iterator[bool]:
         """One runner at a time: SQLite lets two of them claim the same trial. Whether it keeps out all others that use
@@ -191,7 +209,9 @@ class Store:
         path = self.plan.folder / LOCK if database is None or self.plan.storage is None else _beside(database)
         alone = database is not None
         try:
-            file = path.open("w")
+            # Whatever lies there under this name, a link to somewhere else or a file of others, is left as it is.
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            file = os.fdopen(os.open(path, flags, 0o666), "rb+", buffering=0)
         except OSError as error:
             raise atomic.write_error(path, error) from None
         with file:
@@ -208,4 +228,23 @@ class Store:
 
 
 def _beside(database: Any) -> Any:
-    return database.with_name(f"{database.name}.lock")
+    return database.with_name(f".{database.name}.scrfd-lock")
+
+
+def _is_gone(trial: FrozenTrial) -> bool:
+    owner = Owner.from_dict(trial.user_attrs.get("owner"))
+    return owner is not None and owner.is_gone() is True
+
+
+def _in_turn(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Waiting trials: first those of candidates that were interrupted, last those whose last try failed, or ended
+    without a word before anything was saved: a network that takes its runner with it must not keep all from the rest.
+    """
+    turn: dict[int, int] = {}
+    for trial in sorted(trials, key=lambda t: t.number):
+        if "owner" in trial.user_attrs:
+            words = trial.user_attrs
+            interrupted = words.get("put_back") or (words.get("steps") and not words.get("error"))
+            turn[words["candidate"]] = 0 if interrupted else 2
+    some = [t for t in trials if t.state == TrialState.WAITING]
+    return sorted(some, key=lambda t: (turn.get(t.user_attrs["candidate"], 1), t.user_attrs["candidate"], t.number))

@@ -88,6 +88,8 @@ def outcome(candidate: Candidate, runs: list[FrozenTrial]) -> Outcome:
     if not words and scored:
         words = scored[-1].user_attrs
     owner = Owner.from_dict(last.user_attrs.get("owner")) if last is not None and state == "running" else None
+    if owner is not None and owner.is_gone():
+        state, owner = "waiting", None  # the next runner takes it over
     return Outcome(
         candidate,
         state,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
+from scrfdkit.data.words import plural
 from scrfdkit.model.cost import cost
 from scrfdkit.search.candidate import Candidate, Outcome, State
 from scrfdkit.search.plan import Plan
@@ -27,7 +28,7 @@ def describe(plan: Plan) -> str:
     """One line about a plan."""
     space = plan.space
     budget = "" if isinstance(space, CropSpace) else f", {space.budget / 1e9:g} GFLOPs"
-    return f"{len(plan.candidates)} candidates of the space {kind_of(space)}{budget}, seed {plan.seed}"
+    return f"{plural(len(plan.candidates), 'candidate')} of the space {kind_of(space)}{budget}, seed {plan.seed}"
 
 
 def shape(candidate: Candidate) -> str:
@@ -97,7 +98,7 @@ def facts(plan: Plan, training: Training | None) -> dict[str, str]:
     if training is None:
         return found | {"training": "not settled yet"}
     recipe = training.recipe
-    length = f"{recipe.steps:,} steps" if recipe.steps else f"{recipe.epochs} epochs"
+    length = plural(recipe.steps, "step") if recipe.steps else plural(recipe.epochs, "epoch")
     found["training"] = (
         f"{recipe.name}, {length} of batches of {recipe.batch}, {recipe.size} pixels, seed {training.seed}"
     )

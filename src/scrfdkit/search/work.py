@@ -45,13 +45,15 @@ class _Told:
     halving: tuple[int, int]
     validate: Callable[[SCRFD], Mapping[str, float]]
     total: int = 0
+    per_epoch: int = 1
     step: int = 0
     epoch: int = 0
     scores: dict[str, float] = field(default_factory=dict)
     last: float = 0.0
 
     def begin(self, total_steps: int, start_step: int, steps_per_epoch: int) -> None:
-        self.total, self.step, self.epoch = total_steps, start_step, start_step // max(1, steps_per_epoch)
+        self.total, self.per_epoch = total_steps, max(1, steps_per_epoch)
+        self.step, self.epoch = start_step, start_step // self.per_epoch
         self.watch.begin(total_steps, start_step, steps_per_epoch)
 
     def update(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -62,9 +64,15 @@ class _Told:
     def say(self, text: str) -> None:
         self.watch.say(f"{self.claim.candidate.name}: {text}")
 
+    def saving(self, step: int) -> None:
+        """The folder is this runner's only as long as the candidate is. One that was suspended, and taken over in that
+        time, must not write into it any more."""
+        self.step, self.epoch = step, step // self.per_epoch  # a disk that is full does not change what is scored next
+        self.claim.beat()
+        self.watch.saving(step)
+
     def saved(self, step: int, epoch: int) -> None:
         """A checkpoint is where a later runner would go on."""
-        self.step, self.epoch = step, epoch
         self.claim.epoch(epoch, step)
         self.watch.saved(step, epoch)
 

@@ -260,6 +260,7 @@ class _Run:
         self.saved_at = time.monotonic()
         if self.log is None:
             return
+        self.watch.saving(self.done)
         scaler = ready.step.scaler if ready.step.scaler.is_enabled() else None
         found = State(
             step=self.done,

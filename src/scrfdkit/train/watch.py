@@ -84,6 +84,9 @@ class Watch:
         """A line that stays, above the bar if there is one."""
         self._print("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
+    def saving(self, step: int) -> None:
+        """Shows nothing."""
+
     def saved(self, step: int, epoch: int) -> None:
         """Shows nothing: checkpoints come every few minutes."""
 

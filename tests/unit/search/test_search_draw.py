@@ -204,3 +204,14 @@ def test_the_reference_crop_lists_are_close_to_members() -> None:
             place = np.linspace(0, 1, len(reference)) ** np.exp(lean)
             best = min(best, np.abs(np.log(reference[0] * (reference[-1] / reference[0]) ** place / reference)).max())
         assert best < 0.1
+
+
+def test_draws_come_in_their_order_so_that_few_candidates_are_of_both_kinds() -> None:
+    """Of 16 from each of 20 seeds, half are bottlenecks; the bounds are four standard errors of that count."""
+    space = backbone_space(2.5e9)
+    bottlenecks = sum(
+        candidate.spec.backbone.block == "bottleneck"
+        for seed in range(20)
+        for candidate in sample(space, 16, seed).candidates
+    )
+    assert abs(bottlenecks - 160) < 4 * (320 * 0.25) ** 0.5

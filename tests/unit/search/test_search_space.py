@@ -40,7 +40,7 @@ def test_budgets_in_words(text: str, flops: float) -> None:
     assert budget_of(text) == flops
 
 
-@pytest.mark.parametrize("text", ["", "G", "-1G", "2.5T", "2,5G", "much", "1e"])
+@pytest.mark.parametrize("text", ["0", "0G", "1e400", "", "G", "-1G", "2.5T", "2,5G", "much", "1e"])
 def test_what_is_no_budget(text: str) -> None:
     with pytest.raises(OptionError, match="--budget"):
         budget_of(text)
@@ -96,6 +96,14 @@ def test_there_and_back_as_json(name: str) -> None:
         ({"shares": 3}, "space"),
         ({"tolerance": 0}, "tolerance"),
         ({"blocks": []}, "blocks"),
+        ({"blocks": ["x"]}, "blocks"),
+        ({"blocks": ["basic", "separable"]}, "blocks"),
+        ({"shares": {"nonsense": [0.1, 0.2]}}, "shares.nonsense"),
+        ({"shares": {"C2": [0.1, 2]}}, "shares.C2"),
+        ({"depth": [1, 1e30]}, "depth"),
+        ({"base": [8.5, 64.2]}, "base"),
+        ({"ratio": [1, 1e300]}, "ratio"),
+        ({"kind": [1]}, "kind"),
         ({"budget": 1}, "budget"),
     ],
 )
@@ -122,6 +130,7 @@ def test_missing_fields_and_other_things() -> None:
         (CropSpace, {"smallest": (0.2, 1.2)}),
         (CropSpace, {"lean": (-9.0, 1.0)}),
         (CropSpace, {"slots": 1}),
+        (CropSpace, {"slots": 2.5}),
         (CropSpace, {"smallest": (0.0, 0.5)}),
     ],
 )
