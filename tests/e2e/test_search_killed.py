@@ -132,10 +132,10 @@ def kill_at_random(whole: Whole, folder: Path, seed: int, kills: int) -> None:
     chance = random.Random(seed)
     plan, said = whole.copy(folder / "broken"), folder / "killed.said"
 
-    def begin() -> BaseProcess:
-        return start(train_here, plan.folder, said, chance.choice((0, chance.randint(1, 120))) if kills else 0)
+    def begin(death: int = 0) -> BaseProcess:
+        return start(train_here, plan.folder, said, death if kills else 0)
 
-    running = [begin() for _ in range(3)]
+    running = [begin(chance.randint(20, 40)) for _ in range(3)]
     ended: list[int] = []
     deadline = time.monotonic() + 120 + 10 * kills
     with together(running):
@@ -148,7 +148,7 @@ def kill_at_random(whole: Whole, folder: Path, seed: int, kills: int) -> None:
                 ended.append(end(process))
                 if ended[-1]:
                     kills = max(0, kills - 1)
-                    running.append(begin())
+                    running.append(begin(chance.choice((0, chance.randint(1, 120)))))
     assert not running
     assert set(ended) <= {0, -signal.SIGKILL}
     assert len(ended) > 3, "some were killed"

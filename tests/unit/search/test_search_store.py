@@ -86,6 +86,22 @@ def test_a_candidate_that_always_fails_is_given_up(tmp_path: Path) -> None:
     assert (first(state).state, first(state).tries, first(state).error) == ("failed", 3, "no luck 4")
 
 
+def test_who_was_interrupted_goes_on_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a search that is often interrupted has something that is done. What failed, or took its runner with it
+    before anything was saved, comes last, and keeps nobody from the others."""
+    state = Store(tiny_plan(tmp_path / "s", 5))
+    claims = [claimed(state) for _ in range(4)]
+    for claim in claims[1:]:
+        claim.epoch(1, 3)
+    claims[2].fail("no luck")
+    claims[3].put_back()
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, "_begun", lambda pid: None)  # the first two are gone
+        state.take_over()
+    assert [o.state for o in state.outcomes()] == ["waiting"] * 5
+    assert [claimed(state).candidate.number for _ in range(5)] == [2, 4, 5, 1, 3]
+
+
 def test_failing_at_the_same_later_epoch_ends_too(tmp_path: Path) -> None:
     """What counts is whether a try came further than was known before it, so this neither ends too early nor never."""
     state = Store(tiny_plan(tmp_path / "s", 1))
