@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import typer
 
 from scrfdkit.errors import DeviceError, OptionError
 
@@ -46,6 +48,13 @@ def flags_in_errors() -> Iterator[None]:
         yield
     except (OptionError, DeviceError) as error:
         raise type(error)(as_flags(str(error))) from None
+
+
+def flag(panel: str, text: str, *names: str, **how: Any) -> Any:
+    """An option of a command with so many that they stand in panels; whole numbers are called N."""
+    if "min" in how:
+        how.setdefault("metavar", "N")
+    return typer.Option(*names, help=text, rich_help_panel=panel, **how)
 
 
 def parse_size(text: str, flag: str = "--size") -> tuple[int, int]:

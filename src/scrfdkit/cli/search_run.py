@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from scrfdkit.cli.flags import flag
 from scrfdkit.cli.train import recipe_of
 from scrfdkit.errors import OptionError
 
@@ -19,60 +20,52 @@ if TYPE_CHECKING:
 _DATA, _LEARN, _WHERE, _RAY = "Pictures", "Training, settled by the first run", "Where", "With --engine ray"
 
 
-def _flag(panel: str, text: str, *names: str, **how: Any) -> Any:
-    if "min" in how:
-        how.setdefault("metavar", "N")
-    return typer.Option(*names, help=text, rich_help_panel=panel, **how)
-
-
-Data = Annotated[Path | None, _flag(_DATA, "Labels in any known format.", metavar="SRC")]
-Images = Annotated[Path | None, _flag(_DATA, "Their folder.", metavar="DIR", show_default="beside the labels")]
+Data = Annotated[Path | None, flag(_DATA, "Labels in any known format.", metavar="SRC")]
+Images = Annotated[Path | None, flag(_DATA, "Their folder.", metavar="DIR", show_default="beside the labels")]
 LabelFormat = Annotated[
-    str | None, _flag(_DATA, "Format of the labels.", "--format", metavar="NAME", show_default="guessed")
+    str | None, flag(_DATA, "Format of the labels.", "--format", metavar="NAME", show_default="guessed")
 ]
 HoldOut = Annotated[
     float | None,
-    _flag(_DATA, "Share of the pictures to score on, not to learn from.", metavar="SHARE", show_default="0.1"),
+    flag(_DATA, "Share of the pictures to score on, not to learn from.", metavar="SHARE", show_default="0.1"),
 ]
-Val = Annotated[Path | None, _flag(_DATA, "Score on these labels instead; with --val-gt, WIDER FACE's.", metavar="SRC")]
-ValImages = Annotated[Path | None, _flag(_DATA, "Their folder.", metavar="DIR", show_default="beside the labels")]
-ValTruth = Annotated[Path | None, _flag(_DATA, "Folder of WIDER FACE's .mat files.", "--val-gt", metavar="DIR")]
-RecipeName = Annotated[str | None, _flag(_LEARN, "As of `scrfd train`.", metavar="NAME|FILE", show_default="reference")]
-Epochs = Annotated[int | None, _flag(_LEARN, "Of every candidate.", min=1, show_default="80")]
-Steps = Annotated[int | None, _flag(_LEARN, "Optimiser steps, instead of epochs.", min=1)]
-BatchSize = Annotated[int | None, _flag(_LEARN, "Pictures a step.", min=1)]
-Size = Annotated[int | None, _flag(_LEARN, "Side of the network's input.", metavar="PX")]
-Rate = Annotated[float | None, _flag(_LEARN, "Learning rate.")]
+Val = Annotated[Path | None, flag(_DATA, "Score on these labels instead; with --val-gt, WIDER FACE's.", metavar="SRC")]
+ValImages = Annotated[Path | None, flag(_DATA, "Their folder.", metavar="DIR", show_default="beside the labels")]
+ValTruth = Annotated[Path | None, flag(_DATA, "Folder of WIDER FACE's .mat files.", "--val-gt", metavar="DIR")]
+RecipeName = Annotated[str | None, flag(_LEARN, "As of `scrfd train`.", metavar="NAME|FILE", show_default="reference")]
+Epochs = Annotated[int | None, flag(_LEARN, "Of every candidate.", min=1, show_default="80")]
+Steps = Annotated[int | None, flag(_LEARN, "Optimiser steps, instead of epochs.", min=1)]
+BatchSize = Annotated[int | None, flag(_LEARN, "Pictures a step.", min=1)]
+Size = Annotated[int | None, flag(_LEARN, "Side of the network's input.", metavar="PX")]
+Rate = Annotated[float | None, flag(_LEARN, "Learning rate.")]
 Change = Annotated[
-    list[str] | None, _flag(_LEARN, "Another change of the recipe; again.", "--set", metavar="FIELD=VALUE")
+    list[str] | None, flag(_LEARN, "Another change of the recipe; again.", "--set", metavar="FIELD=VALUE")
 ]
-Seed = Annotated[int | None, _flag(_LEARN, "Of the split and of all trainings.", min=0, show_default="0")]
-LookEvery = Annotated[int | None, _flag(_LEARN, "Epochs between two scores.", min=1, show_default="one at the end")]
+Seed = Annotated[int | None, flag(_LEARN, "Of the split and of all trainings.", min=0, show_default="0")]
+LookEvery = Annotated[int | None, flag(_LEARN, "Epochs between two scores.", min=1, show_default="one at the end")]
 Halving = Annotated[
     int | None,
-    _flag(_LEARN, "Stop early: at each of its looks only the best 1/N go on.", min=2, show_default="none stop"),
+    flag(_LEARN, "Stop early: at each of its looks only the best 1/N go on.", min=2, show_default="none stop"),
 ]
-Retries = Annotated[
-    int | None, _flag(_LEARN, "More tries for a candidate that fails at once.", min=0, show_default="2")
-]
-Licence = Annotated[str | None, _flag(_LEARN, "Terms of the weights, kept in their files.", metavar="TEXT")]
-Device = Annotated[str, _flag(_WHERE, "auto, cpu, cuda or cuda:N.", metavar="NAME")]
-Runners = Annotated[int, _flag(_WHERE, "Candidates at a time: a process each, GPUs dealt out.", min=1)]
+Retries = Annotated[int | None, flag(_LEARN, "More tries for a candidate that fails at once.", min=0, show_default="2")]
+Licence = Annotated[str | None, flag(_LEARN, "Terms of the weights, kept in their files.", metavar="TEXT")]
+Device = Annotated[str, flag(_WHERE, "auto, cpu, cuda or cuda:N.", metavar="NAME")]
+Runners = Annotated[int, flag(_WHERE, "Candidates at a time: a process each, GPUs dealt out.", min=1)]
 Threads = Annotated[
-    int | None, _flag(_WHERE, "CPU threads of a network.", min=1, show_default="a runner's share of the cores")
+    int | None, flag(_WHERE, "CPU threads of a network.", min=1, show_default="a runner's share of the cores")
 ]
-Workers = Annotated[int, _flag(_WHERE, "Threads that prepare pictures.", min=0, show_default="one a core")]
-Road = Annotated[Literal["auto", "workers", "device"], _flag(_WHERE, "How pictures come, as of `scrfd train`.")]
-Compile = Annotated[bool, _flag(_WHERE, "On CUDA: compile the network, with fused kernels.")]
-Engine = Annotated[Literal["local", "ray"], _flag(_WHERE, "What starts runners: this command, or Ray.")]
+Workers = Annotated[int, flag(_WHERE, "Threads that prepare pictures.", min=0, show_default="one a core")]
+Road = Annotated[Literal["auto", "workers", "device"], flag(_WHERE, "How pictures come, as of `scrfd train`.")]
+Compile = Annotated[bool, flag(_WHERE, "On CUDA: compile the network, with fused kernels.")]
+Engine = Annotated[Literal["local", "ray"], flag(_WHERE, "What starts runners: this command, or Ray.")]
 Address = Annotated[
-    str | None, _flag(_RAY, "The cluster.", metavar="ADDRESS", show_default="$RAY_ADDRESS, or one of its own")
+    str | None, flag(_RAY, "The cluster.", metavar="ADDRESS", show_default="$RAY_ADDRESS, or one of its own")
 ]
 Gpus = Annotated[
     float | None,
-    _flag(_RAY, "GPUs a candidate, like 0.5.", min=0, show_default="1, where the cluster has any"),
+    flag(_RAY, "GPUs a candidate, like 0.5.", min=0, show_default="1, where the cluster has any"),
 ]
-Cpus = Annotated[float | None, _flag(_RAY, "Cores a candidate.", min=0.01, show_default="1")]
+Cpus = Annotated[float | None, flag(_RAY, "Cores a candidate.", min=0.01, show_default="1")]
 
 _TRAINING = (
     *("data", "images", "label_format", "holdout", "val", "val_images", "val_gt"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from scrfdkit.cli.flags import flag
 from scrfdkit.errors import MissingExtraError, OptionError
 
 if TYPE_CHECKING:
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
     from scrfdkit.train.settings import Settings
 
 _DATA, _LEARN, _RUN, _SCORE = "Pictures", "Learning", "The run", "Scores"
-
-
-def _flag(panel: str, text: str, *names: str, **how: Any) -> Any:
-    if "min" in how:
-        how.setdefault("metavar", "N")
-    return typer.Option(*names, help=text, rich_help_panel=panel, **how)
 
 
 Model = Annotated[
@@ -41,47 +36,45 @@ Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the run.", show_default="runs/...")
 ]
 Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run in this folder, as it was begun.")]
-Images = Annotated[Path | None, _flag(_DATA, "Their folder.", metavar="DIR", show_default="beside the labels")]
+Images = Annotated[Path | None, flag(_DATA, "Their folder.", metavar="DIR", show_default="beside the labels")]
 LabelFormat = Annotated[
-    str | None, _flag(_DATA, "Format of the labels.", "--format", metavar="NAME", show_default="guessed")
+    str | None, flag(_DATA, "Format of the labels.", "--format", metavar="NAME", show_default="guessed")
 ]
-Weights = Annotated[
-    str | None, _flag(_LEARN, "Weights to begin with.", metavar="NAME|FILE", show_default="random ones")
-]
-Keypoints = Annotated[int | None, _flag(_LEARN, "Key points a face.", min=0, show_default="the network's")]
-Norm = Annotated[Literal["bn", "gn"] | None, _flag(_LEARN, "Norms of the head.", show_default="the network's")]
+Weights = Annotated[str | None, flag(_LEARN, "Weights to begin with.", metavar="NAME|FILE", show_default="random ones")]
+Keypoints = Annotated[int | None, flag(_LEARN, "Key points a face.", min=0, show_default="the network's")]
+Norm = Annotated[Literal["bn", "gn"] | None, flag(_LEARN, "Norms of the head.", show_default="the network's")]
 Freeze = Annotated[
-    list[str] | None, _flag(_LEARN, "Part that keeps its weights: stem, backbone, neck, head; again.", metavar="PART")
+    list[str] | None, flag(_LEARN, "Part that keeps its weights: stem, backbone, neck, head; again.", metavar="PART")
 ]
-Epochs = Annotated[int | None, _flag(_LEARN, "Times every picture is looked at.", min=1)]
-Steps = Annotated[int | None, _flag(_LEARN, "Optimiser steps, instead of epochs.", min=1)]
-Minutes = Annotated[float, _flag(_LEARN, "Fit the run into this time.", min=0, show_default="none")]
-BatchSize = Annotated[int | None, _flag(_LEARN, "Pictures a step, of all processes together.", min=1)]
-Size = Annotated[int | None, _flag(_LEARN, "Side of the network's input.", metavar="PX")]
-Rate = Annotated[float | None, _flag(_LEARN, "Learning rate.")]
+Epochs = Annotated[int | None, flag(_LEARN, "Times every picture is looked at.", min=1)]
+Steps = Annotated[int | None, flag(_LEARN, "Optimiser steps, instead of epochs.", min=1)]
+Minutes = Annotated[float, flag(_LEARN, "Fit the run into this time.", min=0, show_default="none")]
+BatchSize = Annotated[int | None, flag(_LEARN, "Pictures a step, of all processes together.", min=1)]
+Size = Annotated[int | None, flag(_LEARN, "Side of the network's input.", metavar="PX")]
+Rate = Annotated[float | None, flag(_LEARN, "Learning rate.")]
 Change = Annotated[
     list[str] | None,
-    _flag(_LEARN, "Another change of the recipe, like crop.close_ups=0.2; again.", "--set", metavar="FIELD=VALUE"),
+    flag(_LEARN, "Another change of the recipe, like crop.close_ups=0.2; again.", "--set", metavar="FIELD=VALUE"),
 ]
-Seed = Annotated[int, _flag(_LEARN, "Of everything random.", min=0)]
-Device = Annotated[str, _flag(_RUN, "auto, cpu, cuda or cuda:N.", metavar="NAME")]
+Seed = Annotated[int, flag(_LEARN, "Of everything random.", min=0)]
+Device = Annotated[str, flag(_RUN, "auto, cpu, cuda or cuda:N.", metavar="NAME")]
 Road = Annotated[
     Literal["auto", "workers", "device"],
-    _flag(_RUN, "How pictures come: read by threads, or all kept in the GPU's memory."),
+    flag(_RUN, "How pictures come: read by threads, or all kept in the GPU's memory."),
 ]
-Workers = Annotated[int, _flag(_RUN, "Threads that prepare pictures.", min=0, show_default="one a core")]
-StoreSide = Annotated[int, _flag(_RUN, "Longest side of pictures in the GPU's memory.", min=32, metavar="PX")]
-Threads = Annotated[int | None, _flag(_RUN, "CPU threads of the network.", min=1, show_default="one a core")]
-Compile = Annotated[bool, _flag(_RUN, "On CUDA: compile the network, with fused kernels.")]
-SaveEvery = Annotated[float, _flag(_RUN, "Minutes between two checkpoints.", min=0)]
-Keep = Annotated[int, _flag(_RUN, "Newest checkpoints that are kept.", min=1)]
-Licence = Annotated[str, _flag(_RUN, "Terms of the new weights, kept in their files.", metavar="TEXT")]
-Val = Annotated[Path | None, _flag(_SCORE, "Labels to score on; with --val-gt, WIDER FACE's pictures.", metavar="SRC")]
-ValImages = Annotated[Path | None, _flag(_SCORE, "Their folder.", metavar="DIR", show_default="beside the labels")]
-ValTruth = Annotated[Path | None, _flag(_SCORE, "Folder of WIDER FACE's .mat files.", "--val-gt", metavar="DIR")]
+Workers = Annotated[int, flag(_RUN, "Threads that prepare pictures.", min=0, show_default="one a core")]
+StoreSide = Annotated[int, flag(_RUN, "Longest side of pictures in the GPU's memory.", min=32, metavar="PX")]
+Threads = Annotated[int | None, flag(_RUN, "CPU threads of the network.", min=1, show_default="one a core")]
+Compile = Annotated[bool, flag(_RUN, "On CUDA: compile the network, with fused kernels.")]
+SaveEvery = Annotated[float, flag(_RUN, "Minutes between two checkpoints.", min=0)]
+Keep = Annotated[int, flag(_RUN, "Newest checkpoints that are kept.", min=1)]
+Licence = Annotated[str, flag(_RUN, "Terms of the new weights, kept in their files.", metavar="TEXT")]
+Val = Annotated[Path | None, flag(_SCORE, "Labels to score on; with --val-gt, WIDER FACE's pictures.", metavar="SRC")]
+ValImages = Annotated[Path | None, flag(_SCORE, "Their folder.", metavar="DIR", show_default="beside the labels")]
+ValTruth = Annotated[Path | None, flag(_SCORE, "Folder of WIDER FACE's .mat files.", "--val-gt", metavar="DIR")]
 ValEvery = Annotated[
     int | None,
-    _flag(_SCORE, "Epochs between two scores; 0 for one at the end.", min=0, show_default="a tenth of the run"),
+    flag(_SCORE, "Epochs between two scores; 0 for one at the end.", min=0, show_default="a tenth of the run"),
 ]
 
 
