@@ -1,7 +1,7 @@
 """Imports every module with whatever is installed; a missing extra may only show as MissingExtraError when used.
 
 Run in an environment with the core dependencies alone, this proves that no module needs an extra at import, except
-those that are written in PyTorch (networks, training and export) and the runtimes of other packages.
+those that are written in PyTorch or need it (networks, training, export, search) and the runtimes of other packages.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ ALLOWED = (
     "scrfdkit.model",
     "scrfdkit.train",
     "scrfdkit.export",
+    "scrfdkit.search",
     "scrfdkit.assets.triton",
     *(f"scrfdkit.runtime.{row.module}" for row in FORMATS if row.extra),
     "scrfdkit.runtime.torch_",
