@@ -81,6 +81,7 @@ def plan(
     """
     from scrfdkit.search import plan as plans
     from scrfdkit.search.draw import sample
+    from scrfdkit.search.space import CropSpace
     from scrfdkit.search.store import create
     from scrfdkit.search.words import describe
 
@@ -89,7 +90,8 @@ def plan(
     made = plans.make(chosen, drawn.candidates, seed, drawn.drawn, drawn.accepted, storage=storage, origin=origin)
     made = plans.save(made, output, create)
     typer.echo(f"{output}: {describe(made)}")
-    typer.echo(f"{drawn.accepted:,} of {drawn.drawn:,} draws met the budget ({drawn.accepted / drawn.drawn:.3%})")
+    if not isinstance(chosen, CropSpace):
+        typer.echo(f"{drawn.accepted:,} of {drawn.drawn:,} draws met the budget ({drawn.accepted / drawn.drawn:.3%})")
     typer.echo(f"train them with: scrfd search run {output} --data LABELS")
 
 

@@ -71,6 +71,8 @@ def report(
     target = output or folder / "report.html"
     atomic.save(target, page(summary).encode())
     typer.echo(f"page: {target}")
+    if tie := _tied(outcomes):
+        typer.echo(f"note: {tie}")
     _write_winners(plan, settled, winners, objective, milliseconds, {} if _tied(outcomes) else found)
 
 
