@@ -67,13 +67,14 @@ def report(
     milliseconds = dict(times.milliseconds) if times is not None else {}
     winners = choose(outcomes, milliseconds, objective, 1.0 if within is None else within)
     found = _ranges(outcomes)
-    summary = _summary(plan, settled, outcomes, times, objective, winners)
+    tie = _tied(outcomes)
+    summary = _summary(plan, settled, outcomes, times, objective, winners, tie)
     target = output or folder / "report.html"
     atomic.save(target, page(summary).encode())
     typer.echo(f"page: {target}")
-    if tie := _tied(outcomes):
+    if tie:
         typer.echo(f"note: {tie}")
-    _write_winners(plan, settled, winners, objective, milliseconds, {} if _tied(outcomes) else found)
+    _write_winners(plan, settled, winners, objective, milliseconds, {} if tie else found)
 
 
 def _measured(plan: Plan, place: Path, size: str, threads: int) -> Latencies:
@@ -129,6 +130,7 @@ def _summary(
     times: Latencies | None,
     objective: Literal["hard", "latency", "pareto"],
     winners: Sequence[Outcome],
+    tie: str,
 ) -> Summary:
     from scrfdkit.model.cost import cost
     from scrfdkit.search.summary import Summary
@@ -141,7 +143,7 @@ def _summary(
             "Candidates were chosen by the validation pictures. What the winner reaches there is too good to be true of"
             " others; measure it on pictures that it was not chosen by."
         )
-    if tie := _tied(outcomes):
+    if tie:
         notes.append(tie)
     return Summary(
         title=f"Search in {plan.folder.absolute().name}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from scrfdkit.cli.flags import flag
-from scrfdkit.cli.train import recipe_of
+from scrfdkit.cli.train import flag_of, recipe_of
 from scrfdkit.errors import OptionError
 
 if TYPE_CHECKING:
@@ -157,8 +157,7 @@ def _settled(made: Plan, store: Store, context: typer.Context) -> Training:
     if known is None:
         raise OptionError("--data: no run has settled what candidates learn from; name labelled pictures")
     if given:
-        flags = {"label_format": "format", "change": "set"}
-        names = ", ".join(f"--{flags.get(name, name).replace('_', '-')}" for name in given)
+        names = ", ".join(map(flag_of, given))
         raise OptionError(f"{names}: the first run settled that; leave it out, or give all of its options again")
     return known
 

@@ -176,13 +176,14 @@ def _changes(context: typer.Context) -> dict[str, Any]:
     other = [name for name in given if name not in (*fields, "resume", "threads")]
     if other:
         raise OptionError(
-            f"--resume: goes on with what the run was begun with; leave {', '.join(map(_flag_of, other))} out, or begin"
+            f"--resume: goes on with what the run was begun with; leave {', '.join(map(flag_of, other))} out, or begin"
             " another run with --model and its last.safetensors"
         )
     return {fields[name]: value for name, value in given.items() if name in fields}
 
 
-def _flag_of(parameter: str) -> str:
+def flag_of(parameter: str) -> str:
+    """How the command line calls a parameter of a command that trains."""
     names = {"label_format": "--format", "change": "--set"}
     return names.get(parameter, f"--{parameter.replace('_', '-')}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image as Pillow
 
 from scrfdkit import image
+from scrfdkit.errors import ImageError
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"}
@@ -48,6 +49,20 @@ def folder_holding(labels: Path | str, paths: Iterable[str]) -> Path:
     names = list(paths)
     places = (beside, beside / "images")
     return next((place for place in places if any((place / name).is_file() for name in names)), beside)
+
+
+def complete_folder(labels: Path | str, paths: Iterable[str], images: Path | None = None) -> Path:
+    """The folder of pictures, all of which are there: `images`, or else `folder_holding`. Raises ImageError, naming the
+    first that is missing."""
+    names = list(paths)
+    folder = images if images is not None else folder_holding(labels, names)
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ImageError(
+            f"{folder / missing[0]}: there is no such picture, and {len(missing):,} of {len(names):,} are missing;"
+            " name their folder with --images, or remove them from the labels"
+        )
+    return folder
 
 
 def size(path: Path) -> tuple[int, int]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scrfdkit import atomic, network
-from scrfdkit.data.words import plural
 from scrfdkit.errors import OptionError, ScrfdError
 from scrfdkit.model.checkpoint import read_header
 from scrfdkit.network import Network, Weights
@@ -20,7 +19,7 @@ from scrfdkit.search.plan import Plan, load
 from scrfdkit.search.space import CropSpace, WholeSpace
 from scrfdkit.search.store import Store
 from scrfdkit.search.training import Training
-from scrfdkit.search.words import describe
+from scrfdkit.search.words import describe, length
 from scrfdkit.spec import ModelSpec
 
 WEIGHTS = "last.safetensors"
@@ -47,10 +46,7 @@ def publish(
         measured["milliseconds"] = milliseconds[candidate.number]
     learnt = ""
     if training is not None:
-        length = (
-            f"{training.recipe.steps:,} steps" if training.recipe.steps else plural(training.recipe.epochs, "epoch")
-        )
-        learnt = f", {length} of the recipe {training.recipe.name}"
+        learnt = f", {length(training.recipe)} of the recipe {training.recipe.name}"
     made = Network(
         path.stem,
         candidate.spec,

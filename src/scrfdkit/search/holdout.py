@@ -85,13 +85,7 @@ def write(source: Path, format: str | None, images: Path | None, share: float, s
     if not reading.images:
         raise LabelError(f"{source}: holds no pictures")
     paths = [image.path for image in reading.images]
-    place = images if images is not None else pictures.folder_holding(source, paths)
-    missing = [path for path in paths if not (place / path).is_file()]
-    if missing:
-        raise ImageError(
-            f"{place / missing[0]}: there is no such picture, and {len(missing):,} of {len(paths):,} are missing;"
-            " name their folder with --images, or remove them from the labels"
-        )
+    place = pictures.complete_folder(source, paths, images)
     train, heldout = split(reading.images, share, seed, copies(paths, place))
     ground_truth(findable(heldout)[0], HEIGHTS)  # what scoring would refuse, before anything is trained
     for part, name in ((train, TRAIN), (heldout, HELDOUT)):

@@ -24,11 +24,9 @@ from scrfdkit.model.net import SCRFD, blank
 from scrfdkit.runtime.base import Runtime
 from scrfdkit.runtime.formats import FORMATS, open_runtime, version
 from scrfdkit.search.candidate import Candidate
-from scrfdkit.search.latencies import Latencies, digest, load, missing, save
+from scrfdkit.search.latencies import Latencies, digest
 from scrfdkit.spec import ModelSpec
 from scrfdkit.zoo import ZOO
-
-__all__ = ["Latencies", "load", "measure", "missing", "save"]
 
 Watch = Callable[[int, int], None]
 """Told how many steps are over, of how many: an opened network is one, and a run that counts is one."""

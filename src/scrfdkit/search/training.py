@@ -53,7 +53,7 @@ class Training:
     pictures: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("data", "images", "format", "val", "val_images", "val_gt", "licence", "pictures"):
+        for name in PLACES:
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name in ("data", "licence")):
                 raise OptionError(f"{name}: {value!r:.100} is no text")

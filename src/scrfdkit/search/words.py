@@ -14,6 +14,7 @@ from scrfdkit.search.space import CropSpace, kind_of
 
 if TYPE_CHECKING:
     from scrfdkit.search.training import Training
+    from scrfdkit.train.recipe import Recipe
 
 _MEANING = {
     "waiting": "waiting",
@@ -84,6 +85,11 @@ def record(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def length(recipe: Recipe) -> str:
+    """Of a training by this recipe."""
+    return plural(recipe.steps, "step") if recipe.steps else plural(recipe.epochs, "epoch")
+
+
 def facts(plan: Plan, training: Training | None) -> dict[str, str]:
     """A plan and its training by the names of what they settle."""
     space = plan.space
@@ -98,9 +104,8 @@ def facts(plan: Plan, training: Training | None) -> dict[str, str]:
     if training is None:
         return found | {"training": "not settled yet"}
     recipe = training.recipe
-    length = plural(recipe.steps, "step") if recipe.steps else plural(recipe.epochs, "epoch")
     found["training"] = (
-        f"{recipe.name}, {length} of batches of {recipe.batch}, {recipe.size} pixels, seed {training.seed}"
+        f"{recipe.name}, {length(recipe)} of batches of {recipe.batch}, {recipe.size} pixels, seed {training.seed}"
     )
     found["pictures"] = training.data
     judged = training.val or f"{training.holdout:.0%} of these pictures, held out of training"

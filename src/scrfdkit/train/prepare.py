@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from scrfdkit.data import formats
-from scrfdkit.data.pictures import folder_holding
+from scrfdkit.data.pictures import complete_folder
 from scrfdkit.data.words import plural
-from scrfdkit.errors import DeviceError, ImageError, OptionError
+from scrfdkit.errors import DeviceError, OptionError
 from scrfdkit.machine import usable_cores
 from scrfdkit.spec import ModelSpec
 from scrfdkit.train import average, batches, device, norms, optimiser, state
@@ -132,13 +132,7 @@ def _read(settings: Settings, start: Begin, say: Say) -> tuple[Faces, Path]:
     reading = formats.scan(path, format=settings.format, images=images, strict=True)
     for what, number in reading.not_read.items():
         say(f"not read: {number:,} x {what}")
-    folder = images if images is not None else folder_holding(path, (image.path for image in reading.images))
-    missing = [image.path for image in reading.images if not (folder / image.path).is_file()]
-    if missing:
-        raise ImageError(
-            f"{folder / missing[0]}: there is no such picture, and {len(missing)} of {len(reading.images)} are missing;"
-            " name their folder with --images, or remove them from the labels"
-        )
+    folder = complete_folder(path, (image.path for image in reading.images), images)
     num_keypoints = start.spec.head.num_keypoints
     chosen = choose(reading.images, folder, num_keypoints, backgrounds=settings.recipe.backgrounds)
     if settings.recipe.flip:

@@ -13,7 +13,8 @@ from scrfdkit.errors import OptionError, ScrfdError
 from scrfdkit.model.net import blank
 from scrfdkit.search import measure as module
 from scrfdkit.search.candidate import Candidate
-from scrfdkit.search.measure import Latencies, load, measure, missing, save
+from scrfdkit.search.latencies import Latencies, load, missing, save
+from scrfdkit.search.measure import measure
 from scrfdkit.spec import Backbone, ModelSpec, Neck
 from scrfdkit.zoo import ZOO
 
